@@ -1,0 +1,42 @@
+"""Add-on criteria by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e2mc.criteria.auh import AUH
+from e2mc.criteria.base import Criterion, CriterionOutput
+from e2mc.criteria.corinfomax import CorInfoMax
+from e2mc.criteria.e2mc import E2MC
+from e2mc.criteria.mmcr import MMCR
+from e2mc.criteria.vcreg import VCReg
+from e2mc.criteria.vicreg import VICRegCovariance
+
+CRITERIA: dict[str, type[Criterion]] = {
+    "e2mc": E2MC,
+    "vcreg": VCReg,
+    "mmcr": MMCR,
+    "auh": AUH,
+    "corinfomax": CorInfoMax,
+    "vicreg-covariance": VICRegCovariance,
+}
+
+__all__ = [
+    "AUH",
+    "CRITERIA",
+    "E2MC",
+    "MMCR",
+    "CorInfoMax",
+    "Criterion",
+    "CriterionOutput",
+    "VCReg",
+    "VICRegCovariance",
+    "create_criterion",
+]
+
+
+def create_criterion(name: str, **params: Any) -> Criterion:
+    """Make the criterion of this registry name, e.g. `create_criterion("e2mc", window=8)`."""
+    if name not in CRITERIA:
+        raise ValueError(f"unknown criterion {name!r}; known are {', '.join(CRITERIA)}")
+    return CRITERIA[name](**params)

@@ -1,0 +1,107 @@
+"""What every add-on criterion is: views in, one weighted loss and its named terms out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from e2mc.distributed import Group, all_gather, all_reduce_sum, rank, world_size
+from e2mc.entropy import block_covariance
+
+
+class CriterionOutput(NamedTuple):
+    """`loss` is the weighted sum to add to another loss; `terms` are its parts, detached."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class Criterion(nn.Module):
+    """Add-on criterion of embeddings: `criterion(*views)` with one (N, D) tensor per view.
+
+    Under DistributedDataParallel each rank passes its own rows, as many as it has; loss and terms
+    are those of the joint batch, on every rank, and the averaged parameter gradients are those of
+    one process with the whole batch. Do not divide by the number of ranks. Inside autocast the
+    criterion computes in float32 (float64 stays float64).
+
+    Under torch.compile there is no graph break on one process, and no check for NaN; the exchanges
+    between ranks break the graph. CPU and CUDA are meant; MPS is untested.
+
+    Attributes:
+        views: which views the criterion wants: "global" for the large crops alone, or "all".
+        group: ranks that share a batch; None means all, or this process where there is no process
+            group.
+        check_finite: whether NaN and infinity raise, at the price of one synchronisation with the
+            device per call (between ranks there is one in any case, for their batch sizes).
+    """
+
+    views: ClassVar[Literal["global", "all"]] = "global"
+
+    def __init__(self, group: Group = None, check_finite: bool = True) -> None:
+        super().__init__()
+        self.group = group
+        self.check_finite = check_finite
+
+    def forward(self, *views: Tensor) -> CriterionOutput:
+        """Compute the loss of one embedding per view.
+
+        Args:
+            views: (N_r, D) each, not normalised, all of one shape; the ranks together have at
+                least 2 rows.
+
+        Raises:
+            ValueError: if shapes or dtypes do not fit, or a value is not finite.
+        """
+        self._check_shapes(views)
+        with torch.autocast(views[0].device.type, enabled=False):
+            views = [z if z.dtype == torch.float64 else z.float() for z in views]
+            return self.compute(views, self._sizes(views))
+
+    def compute(self, views: list[Tensor], sizes: list[int]) -> CriterionOutput:
+        """Loss and terms of checked views; `sizes` is the number of rows on every rank."""
+        raise NotImplementedError
+
+    def _check_shapes(self, views: Sequence[Tensor]) -> None:
+        shapes = [tuple(z.shape) for z in views]
+        if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
+            raise ValueError(
+                f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, got "
+                f"{', '.join(map(str, shapes)) or 'no view'}."
+            )
+        if not all(z.is_floating_point() for z in views):
+            raise ValueError(
+                f"{type(self).__name__} expects real embeddings, got "
+                f"{', '.join(str(z.dtype) for z in views)}."
+            )
+
+    def _sizes(self, views: list[Tensor]) -> list[int]:
+        """Number of rows on every rank, after a look for NaN and infinity on all of them."""
+        n = views[0].shape[0]
+        check = self.check_finite and not torch.compiler.is_compiling()
+        sizes = [n]
+        if check or world_size(self.group) > 1:
+            ends = [end for z in views for end in torch.aminmax(z.detach())] if check and n else []
+            finite = torch.stack([*ends, views[0].new_zeros(())]).isfinite().all()
+            # All ranks hear of it, or those without NaN would wait for the others forever.
+            facts = all_gather(torch.stack([torch.full_like(finite, n, dtype=int), finite]), self.group)
+            sizes, all_finite = facts.T.tolist()
+            if not all(all_finite):
+                raise ValueError(self._describe(views, all_finite.index(False)))
+        if sum(sizes) < 2:
+            raise ValueError(f"{type(self).__name__} expects at least 2 rows, got {sum(sizes)}.")
+        return sizes
+
+    def _describe(self, views: list[Tensor], first_rank: int) -> str:
+        name, advice = type(self).__name__, "lower the learning rate or check the data."
+        bad = [(~z.isfinite()).nonzero() for z in views]
+        if not any(map(len, bad)):
+            return f"{name}: NaN or infinity in the embeddings of rank {first_rank}; {advice}"
+        view = next(v for v, positions in enumerate(bad) if len(positions))
+        row, column = bad[view][0].tolist()
+        return (
+            f"{name}: {sum(map(len, bad))} embedding values are NaN or infinite, the first in view "
+            f"{view} of shape {tuple(views[view].shape)} at row {row}, column {column}; {advice}"
+        )

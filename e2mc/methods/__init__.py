@@ -1,0 +1,30 @@
+"""Base self-supervised methods, by name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from e2mc.methods.base import Method, MethodOutput
+from e2mc.methods.simsiam import SimSiam
+from e2mc.methods.swav import SwAV
+from e2mc.methods.vicreg import VICReg
+
+__all__ = ["METHODS", "Method", "MethodOutput", "SimSiam", "SwAV", "VICReg", "create_method"]
+
+METHODS: dict[str, type[Method]] = {"vicreg": VICReg, "swav": SwAV, "simsiam": SimSiam}
+
+
+def create_method(name: str, backbone: nn.Module, **params: object) -> Method:
+    """Create a method.
+
+    Args:
+        name: a key of `METHODS`.
+        backbone: module from images to features with an attribute `feature_dim`.
+        params: keyword arguments of the method's class.
+
+    Raises:
+        ValueError: if no method has this name.
+    """
+    if name not in METHODS:
+        raise ValueError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
+    return METHODS[name](backbone, **params)

@@ -1,0 +1,83 @@
+"""SimSiam: simple Siamese representation learning (Chen, He, 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e2mc.methods.base import (
+    Method,
+    MethodOutput,
+    at_least_float32,
+    expect_two,
+    mlp,
+    trainable,
+    without_autocast,
+)
+
+
+def simsiam_loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
+    """Negative cosine similarity of each prediction and the other view's fixed embedding.
+
+    ``-1/2 mean_n cos(p1_n, stop(z2_n)) - 1/2 mean_n cos(p2_n, stop(z1_n))``
+
+    Args:
+        p1, p2: ``(N, D)`` predictions from the two views.
+        z1, z2: ``(N, D)`` embeddings of the two views; no gradient reaches them.
+
+    Returns:
+        Scalar in [-1, 1].
+
+    Source: Chen, He, "Exploring Simple Siamese Representation Learning", 2021 (arXiv 2011.10566),
+        equation 4.
+    """
+    similarity_12 = F.cosine_similarity(p1, z2.detach(), dim=1).mean()
+    similarity_21 = F.cosine_similarity(p2, z1.detach(), dim=1).mean()
+    return -(similarity_12 + similarity_21) / 2
+
+
+class SimSiam(Method):
+    """SimSiam with the official three-layer projector and two-layer predictor.
+
+    Each view goes through encoder (backbone and projector) and predictor by itself, as in the
+    official code: the projector's last BatchNorm makes every column of each view's embeddings zero
+    mean and unit variance. The embeddings in the output are not detached. The optimizer groups are
+    "encoder" and "predictor", since the predictor keeps its own constant learning rate.
+
+    Args:
+        backbone: see `Method`.
+        dim: width D of embeddings and predictions.
+        predictor_hidden_dim: width of the predictor's bottleneck.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, dim: int = 2048, predictor_hidden_dim: int = 512
+    ) -> None:
+        super().__init__()
+        width = backbone.feature_dim
+        last = nn.Linear(width, dim)
+        last.bias.requires_grad = False  # the BatchNorm after it removes any bias
+        self.backbone = backbone
+        self.projector = nn.Sequential(
+            *mlp(width, width, width, bias=False), last, nn.BatchNorm1d(dim, affine=False)
+        )
+        self.predictor = nn.Sequential(
+            *mlp(dim, predictor_hidden_dim, bias=False), nn.Linear(predictor_hidden_dim, dim)
+        )
+
+    def parameter_groups(self) -> list[dict]:
+        """Return the groups "encoder" (backbone and projector) and "predictor"."""
+        encoder = trainable(self.backbone) + trainable(self.projector)
+        return [
+            {"name": "encoder", "params": encoder},
+            {"name": "predictor", "params": trainable(self.predictor)},
+        ]
+
+    def forward(self, views: Sequence[Tensor]) -> MethodOutput:
+        z1, z2 = (self.projector(self.backbone(view)) for view in expect_two(views, "SimSiam"))
+        p1, p2, z1, z2 = map(at_least_float32, (self.predictor(z1), self.predictor(z2), z1, z2))
+        with without_autocast(z1):
+            loss = simsiam_loss(p1, p2, z1, z2)
+        return MethodOutput(loss, (z1, z2), {"simsiam": loss.detach()})

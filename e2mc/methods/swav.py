@@ -1,0 +1,179 @@
+"""SwAV: swapping assignments between views (Caron et al., 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e2mc.distributed import Group, all_reduce_sum, world_size
+from e2mc.methods.base import Method, MethodOutput, at_least_float32, mlp, without_autocast
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor,
+    *,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    group: Group = None,
+) -> Tensor:
+    """Soft assignments of samples to prototypes that use all prototypes equally.
+
+    Starts from ``Q = exp(scores / epsilon)``, scaled to the total B, and alternately scales the
+    columns (prototypes) to B/K and the rows (samples) to 1; B counts the samples of all ranks.
+
+    Args:
+        scores: ``(N, K)`` cosines of this rank's N samples with the K prototypes.
+        epsilon: weight of the assignments' entropy, positive; below about 0.02 the smallest
+            entries underflow in float32.
+        iterations: how often to scale columns and rows; 0 gives the scaled Q itself.
+        group: process group over which the samples are spread; None for the default one.
+
+    Returns:
+        ``(N, K)`` assignments; after at least one iteration each row sums to 1.
+
+    Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster
+        Assignments", 2020 (arXiv 2006.09882), equation 5 and appendix A.1.
+    """
+    q = torch.exp((scores - 1) / epsilon)  # cosines are at most 1; the shift cancels below
+    samples, prototypes = q.shape[0] * world_size(group), q.shape[1]
+    q *= samples / all_reduce_sum(q.sum(), group)
+    for _ in range(iterations):
+        q *= samples / prototypes / all_reduce_sum(q.sum(dim=0), group)
+        q /= q.sum(dim=1, keepdim=True)
+    return q
+
+
+def swapped_prediction_loss(
+    scores: Tensor, assignments: Tensor, *, temperature: float = 0.1
+) -> Tensor:
+    """Cross-entropy of each global view's assignments and all other views' predictions.
+
+    ``-mean_{i, v != i} mean_n sum_k q_ink log softmax_k(s_vnk / temperature)`` over the global
+    views i and all views v.
+
+    Args:
+        scores: ``(V, N, K)`` scores of V >= 2 views, the G global ones first.
+        assignments: ``(G, N, K)`` targets of the global views, rows summing to 1.
+        temperature: softmax temperature, positive.
+
+    Returns:
+        Scalar.
+
+    Source: Caron et al., 2020 (arXiv 2006.09882), equations 2 and 6.
+    """
+    log_p = F.log_softmax(scores / temperature, dim=2)
+    cross_entropy = -assignments.flatten(1) @ log_p.flatten(1).T / scores.shape[1]
+    global_views, views = cross_entropy.shape
+    itself = torch.eye(global_views, views, dtype=torch.bool, device=scores.device)
+    return cross_entropy.masked_fill(itself, 0).sum() / (global_views * (views - 1))
+
+
+class SwAV(Method):
+    """SwAV with the official projection head, multi-crop and queue.
+
+    Successive views of one size go through the backbone as one batch (BatchNorm statistics per
+    size), all of them through the projection head as one. The prototypes' rows are normalised in
+    place before every forward pass. Scores, assignments and loss are in float32.
+
+    The queue holds the latest normalised embeddings of each global view on this rank, newest first.
+    Once full, it joins the batch in the assignments. Every rank has its own: save each rank's
+    state, and never broadcast it.
+
+    Args:
+        backbone: see `Method`.
+        hidden_dim: width of the projection head's hidden layer.
+        dim: width D of the embeddings.
+        prototypes: number K of prototypes.
+        temperature: see `swapped_prediction_loss`.
+        sinkhorn_epsilon, sinkhorn_iterations: see `sinkhorn`.
+        queue_length: embeddings kept per global view in total over the ranks, a multiple of their
+            number; 0 for no queue. The official code takes a multiple of the total batch size.
+        global_views: how many of the first views get assignments.
+        group: process group over which the batch is spread; None for the default one.
+
+    Raises:
+        ValueError: if `queue_length` cannot be shared equally by the ranks.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        hidden_dim: int = 2048,
+        dim: int = 128,
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        sinkhorn_epsilon: float = 0.05,
+        sinkhorn_iterations: int = 3,
+        queue_length: int = 0,
+        global_views: int = 2,
+        group: Group = None,
+    ) -> None:
+        super().__init__()
+        if queue_length % world_size(group):
+            raise ValueError(
+                f"SwAV's queue_length {queue_length} is not a multiple of the number of ranks, "
+                f"{world_size(group)}: choose one that is."
+            )
+        self.backbone = backbone
+        self.projector = nn.Sequential(
+            *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
+        )
+        self.prototypes = nn.Linear(dim, prototypes, bias=False)
+        self.temperature = temperature
+        self.sinkhorn_options = {
+            "epsilon": sinkhorn_epsilon,
+            "iterations": sinkhorn_iterations,
+            "group": group,
+        }
+        self.global_views = global_views
+        if queue_length:
+            rows = queue_length // world_size(group)
+            self.register_buffer("queue", torch.zeros(global_views, rows, dim))
+            self.register_buffer("queue_filled", torch.zeros((), dtype=torch.long))
+            self.run_state = ("queue", "queue_filled")
+            # DistributedDataParallel would overwrite every rank's queue with that of rank 0.
+            self._ddp_params_and_buffers_to_ignore = self.run_state
+        else:
+            self.queue = None
+
+    def forward(self, views: Sequence[Tensor]) -> MethodOutput:
+        if len(views) < max(2, self.global_views):
+            raise ValueError(
+                f"SwAV needs {self.global_views} global views and at least two views in all, "
+                f"but got {len(views)}."
+            )
+        with torch.no_grad():
+            self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
+        sizes = groupby(views, key=lambda view: view.shape[1:])
+        features = torch.cat([self.backbone(torch.cat(list(same))) for _, same in sizes])
+        z = at_least_float32(self.projector(features)).unflatten(0, (len(views), -1))
+        with without_autocast(z):
+            embeddings = F.normalize(z, dim=2)
+            scores = self.prototypes(embeddings)
+            assignments = self._assign(embeddings[: self.global_views].detach())
+            loss = swapped_prediction_loss(scores, assignments, temperature=self.temperature)
+        return MethodOutput(loss, z.unbind(), {"swav": loss.detach()})
+
+    @torch.no_grad()
+    def _assign(self, embeddings: Tensor) -> Tensor:
+        """Return the ``(G, N, K)`` assignments of normalised ``(G, N, D)`` embeddings.
+
+        The old queue takes part if it is full; then the embeddings enter the queue.
+        """
+        batch = embeddings.shape[1]
+        joint = embeddings
+        if self.queue is not None:
+            rows = self.queue.shape[1]
+            shifted = torch.cat([embeddings, self.queue], dim=1)[:, :rows]
+            if self.queue_filled >= rows:
+                joint = torch.cat([self.queue, embeddings], dim=1)
+            if self.training:
+                self.queue.copy_(shifted)
+                self.queue_filled += batch
+        scores = self.prototypes(joint)
+        return torch.stack([sinkhorn(s, **self.sinkhorn_options)[-batch:] for s in scores])

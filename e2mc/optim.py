@@ -1,0 +1,249 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+
+class _LayerwiseMomentum(Optimizer):
+    """Momentum on updates that `_updates` has scaled per parameter tensor.
+
+    ``mu <- momentum mu + update``, then ``p <- p - lr mu``.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Take one step; parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if "mu" not in self.state[p]:
+                    self.state[p]["mu"] = torch.zeros_like(p)
+            mus = [self.state[p]["mu"] for p in params]
+            torch._foreach_mul_(mus, group["momentum"])
+            torch._foreach_add_(mus, self._updates(params, group))
+            torch._foreach_add_(params, mus, alpha=-group["lr"])
+        return loss
+
+    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
+        raise NotImplementedError
+
+
+class LARS(_LayerwiseMomentum):
+    """Layer-wise adaptive rate scaling as in VICReg's official code.
+
+    For a parameter p with more than one axis and gradient g, ``u = g + weight_decay p`` and
+    ``mu <- momentum mu + u * trust ||p|| / ||u||`` (factor 1 if either norm is 0), then
+    ``p <- p - lr mu``. Parameters with one axis (biases, BatchNorm) get neither decay nor factor.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate.
+        momentum: decay of the momentum, in [0, 1).
+        weight_decay: not negative.
+        trust: trust coefficient, positive (eta in the official code).
+
+    Source: You, Gitman, Ginsburg, 2017 (arXiv 1708.03888), in the form of VICReg's official code.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
+    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
+        updates = [p.grad for p in params]
+        scaled = [i for i, p in enumerate(params) if p.ndim != 1]
+        if not scaled:
+            return updates
+        weights = [params[i] for i in scaled]
+        decayed = torch._foreach_add(
+            [updates[i] for i in scaled], weights, alpha=group["weight_decay"]
+        )
+        weight_norm = torch.stack(torch._foreach_norm(weights))
+        update_norm = torch.stack(torch._foreach_norm(decayed))
+        both = (weight_norm > 0) & (update_norm > 0)
+        factor = torch.where(both, group["trust"] * weight_norm / update_norm, 1.0)
+        torch._foreach_mul_(decayed, list(factor.unbind()))
+        for i, update in zip(scaled, decayed, strict=True):
+            updates[i] = update
+        return updates
+
+
+class LARCSGD(_LayerwiseMomentum):
+    """SGD with momentum and apex's layer-wise rate control (LARC, not clipped), as SwAV uses it.
+
+    For a parameter p with gradient g, both not zero,
+    ``mu <- momentum mu + (g + weight_decay p) trust ||p|| / (||g|| + weight_decay ||p|| + 1e-8)``;
+    if either is zero, ``mu <- momentum mu + g``, without decay. Then ``p <- p - lr mu``. All
+    parameters are treated alike, biases and BatchNorm too.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate.
+        momentum: decay of the momentum, in [0, 1).
+        weight_decay: not negative.
+        trust: trust coefficient, positive.
+
+    Source: apex.parallel.LARC with clip=False around torch.optim.SGD.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
+    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
+        grads = [p.grad for p in params]
+        weight_norm = torch.stack(torch._foreach_norm(params))
+        grad_norm = torch.stack(torch._foreach_norm(grads))
+        both = (weight_norm > 0) & (grad_norm > 0)
+        decay = group["weight_decay"] * both.to(weight_norm)
+        rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
+        updates = torch._foreach_mul(params, list(decay.unbind()))
+        torch._foreach_add_(updates, grads)
+        torch._foreach_mul_(updates, list(torch.where(both, rate, 1.0).unbind()))
+        return updates
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Which optimizer, with which settings.
+
+    Attributes:
+        name: "sgd", "lars", "larc-sgd", "adam" or "adamw".
+        lr: initial learning rate, positive.
+        momentum: in [0, 1); not used by Adam and AdamW.
+        weight_decay: not negative.
+        group_lr: constant learning rates of parameter groups, by the group's name; a schedule does
+            not change them (SimSiam's predictor).
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    group_lr: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in _OPTIMIZERS:
+            raise ValueError(
+                f"Unknown optimizer {self.name!r}: choose one of {', '.join(_OPTIMIZERS)}."
+            )
+        for name, lr in {"lr": self.lr, **self.group_lr}.items():
+            if not lr > 0:
+                raise ValueError(f"The learning rate {name!r} is {lr}, it must be positive.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"The momentum is {self.momentum}, it must be in [0, 1).")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"The weight decay is {self.weight_decay}, it must not be negative.")
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """How the learning rate changes with time.
+
+    Attributes:
+        name: "constant" or "cosine".
+        warmup_epochs: length of the linear warm-up from zero, not negative.
+        final_factor: what is left of the initial learning rate at the end of the cosine, in [0, 1].
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str = "constant"
+    warmup_epochs: float = 0
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("constant", "cosine"):
+            raise ValueError(f"Unknown schedule {self.name!r}: choose constant or cosine.")
+        if not self.warmup_epochs >= 0:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs}, it must not be negative.")
+        if not 0 <= self.final_factor <= 1:
+            raise ValueError(f"final_factor is {self.final_factor}, it must be in [0, 1].")
+
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "lars": LARS,
+    "larc-sgd": LARCSGD,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
+    """Create the optimizer of `spec` for parameter groups as a method gives them.
+
+    Args:
+        spec: the optimizer's settings.
+        groups: dicts with keys "name" and "params".
+
+    Returns:
+        An optimizer whose `param_groups` keep their "name" and have their initial "lr".
+
+    Raises:
+        ValueError: if `spec.group_lr` names a group that does not exist.
+    """
+    names = [group["name"] for group in groups]
+    if unknown := sorted(set(spec.group_lr) - set(names)):
+        raise ValueError(
+            f"group_lr names the parameter groups {unknown}, but there are only {names}."
+        )
+    groups = [{**group, "lr": spec.group_lr.get(group["name"], spec.lr)} for group in groups]
+    settings = {"weight_decay": spec.weight_decay}
+    if spec.name not in ("adam", "adamw"):
+        settings["momentum"] = spec.momentum
+    return _OPTIMIZERS[spec.name](groups, lr=spec.lr, **settings)
+
+
+def learning_rate_factor(
+    schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int
+) -> float:
+    """Return what the initial learning rates are multiplied with at a step.
+
+    ``step / w`` during the w warm-up steps; afterwards 1 (constant) or
+    ``f + (1 - f) (1 + cos(pi (step - w) / (T - w))) / 2`` (cosine) with T steps in all and the
+    final factor f.
+
+    Args:
+        schedule: the schedule's settings.
+        step: number of steps taken so far, in [0, steps_per_epoch * epochs].
+        steps_per_epoch, epochs: length of the run.
+    """
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return step / warmup
+    if schedule.name == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, steps_per_epoch * epochs - warmup)
+    q = (1 + math.cos(math.pi * progress)) / 2
+    return schedule.final_factor + (1 - schedule.final_factor) * q

@@ -1,0 +1,451 @@
+"""A study: which bases, arms, seeds, paradigms and tables. Every path in results/ is made here.
+
+A study is a YAML file in studies/; ``load_study`` checks it against the models below. An *arm* is
+what happened to a base before it is evaluated: ``base`` (nothing), ``continued`` (the same loss for
+some more epochs), a criterion, or a named variant of one. A *run* is one arm of one base with its
+seeds: one checkpoint, evaluated under every paradigm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.evaluation.finetune import FineTuneProtocol
+from e2mc.evaluation.linear import LinearProtocol
+from e2mc.evaluation.svm import SVMProtocol
+from e2mc.optim import OptimizerSpec, ScheduleSpec
+from e2mc.training.loop import Component, TrainingSpec
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
+Seed = Annotated[int, Field(ge=0)]
+BASE_ARM = "base"
+
+
+class StudyError(ValueError):
+    """A study or configuration that cannot be used: which file and key, and what is expected."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Model):
+    """The images, and the data sets to transfer to."""
+
+    dataset: Literal["fashion-mnist"] = Field(description="images of pre-training and evaluation")
+    image_size: int = Field(ge=1, description="side of the images in pixels")
+    normalisation: Normalisation
+    validation: int = Field(ge=1, description="training images held out for every choice")
+    train: int | None = Field(None, ge=1, description="use only so many training images; null: all")
+    outfits: tuple[int, int, int] = Field(description="composed train, validation, test images")
+    split_seed: Seed = 0
+
+
+class Recipe(Model):
+    """How a base is trained from random weights, or trained on."""
+
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec = ScheduleSpec("constant")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    images: int | None = Field(None, ge=2, description="how many training images; null: all")
+    drop_last: bool = True
+    restore_optimizer: bool = False
+    method_params: dict[str, Any] = Field({}, description="changes to the method's parameters")
+
+
+class ShippedCheckpoint(Model):
+    """A file of this repository, one per base seed ({seed} in the path)."""
+
+    path: str
+    sha256: dict[Seed, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+
+
+class Base(Model):
+    """A pre-trained model and how to go on with it."""
+
+    label: str
+    published: str | None = Field(None, description="its name in published.csv")
+    method: Component
+    views: tuple[ViewRecipe, ...]
+    checkpoint: ShippedCheckpoint | None = None
+    pretraining: Recipe
+    continued: Recipe
+
+
+class Arm(Model):
+    """What happens to a base before it is evaluated."""
+
+    label: str
+    criterion: str | None = None
+    params: dict[str, Any] = {}
+    base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
+    variant_of: Name | None = Field(None, description="arm whose criterion and params are taken")
+    reference: Name = Field("continued", description="arm it is compared with, seed by seed")
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=2)
+
+
+class Paradigm(Model):
+    """One way of scoring a checkpoint; also a column of the tables."""
+
+    label: str
+    dataset: Literal["images", "digits", "outfits"] = "images"
+
+
+class Linear(Paradigm):
+    kind: Literal["linear"]
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the labels")
+    label_seeds: tuple[Seed, ...] = (0,)
+    protocol: LinearProtocol
+
+
+class FineTune(Paradigm):
+    kind: Literal["finetune"]
+    fraction: float = Field(gt=0, le=1)
+    label_seeds: tuple[Seed, ...] = (0,)
+    protocol: FineTuneProtocol
+
+
+class SVM(Paradigm):
+    kind: Literal["svm"]
+    protocol: SVMProtocol
+
+
+AnyParadigm = Annotated[Linear | FineTune | SVM, Field(discriminator="kind")]
+
+
+class Separability(Model):
+    """Whose separability is measured."""
+
+    base: Name
+    arms: tuple[Name, ...]
+
+
+class Rows(Model):
+    base: Name
+    arms: tuple[Name, ...]
+
+
+class Table(Model):
+    """Rows by base and arm, columns by paradigm."""
+
+    title: str
+    published: Literal[1, 2] | None = Field(None, description="the paper's table it mirrors")
+    rows: tuple[Rows, ...]
+    columns: tuple[Name, ...]
+
+
+class Seeds(Model):
+    base: tuple[Seed, ...] = (0,)
+    continuation: tuple[Seed, ...] = (0, 1, 2)
+
+
+class Sweep(Model):
+    """Arms compared on the validation split, with seeds that no table reports."""
+
+    rows: tuple[Rows, ...]
+    columns: tuple[Name, ...]
+    seeds: tuple[Seed, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One checkpoint: an arm of a base with its seeds."""
+
+    base: str
+    arm: str
+    base_seed: int
+    continuation_seed: int | None
+
+    @property
+    def seeds(self) -> str:
+        """``base0`` for the base itself, ``base0-cont1`` for a continued run."""
+        if self.continuation_seed is None:
+            return f"base{self.base_seed}"
+        return f"base{self.base_seed}-cont{self.continuation_seed}"
+
+    @classmethod
+    def parse(cls, base: str, arm: str, seeds: str) -> Run:
+        """The run of the wildcards {base}, {arm} and {seeds} of a path."""
+        base_seed, _, continuation_seed = seeds.removeprefix("base").partition("-cont")
+        return cls(base, arm, int(base_seed), int(continuation_seed) if continuation_seed else None)
+
+
+class Study(Model):
+    """Everything that is run, and how it is shown. See studies/ for examples."""
+
+    name: Name
+    title: str
+    data: Data
+    backbone: str
+    bases: dict[Name, Base]
+    arms: dict[Name, Arm]
+    seeds: Seeds = Seeds()
+    paradigms: dict[Name, AnyParadigm]
+    separability: Separability
+    tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
+    sweep: Sweep | None = None
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        for where, rows, columns in self._named():
+            for row in rows:
+                _known(row.base, self.bases, f"{where}: base")
+                for arm in row.arms:
+                    if arm != BASE_ARM:
+                        _known(arm, self.arms, f"{where}: arm")
+            for column in columns:
+                _known(column, self.paradigms, f"{where}: paradigm")
+        if "continued" not in self.arms:
+            raise ValueError("arms: 'continued' is missing, every criterion is compared with it")
+        for name, arm in self.arms.items():
+            if name == BASE_ARM:
+                raise ValueError("arms: 'base' is the base itself and cannot be defined")
+            _known(arm.reference, self.arms, f"arms.{name}.reference: arm")
+            if arm.variant_of is not None:
+                _known(arm.variant_of, self.arms, f"arms.{name}.variant_of: arm")
+            for base in arm.base_params:
+                _known(base, self.bases, f"arms.{name}.base_params: base")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Study:
+        """Every criterion and every window fits, so that nothing fails hours later."""
+        from e2mc.criteria import create_criterion
+        from e2mc.methods import METHODS
+        from e2mc.models import BACKBONES
+
+        _known(self.backbone, BACKBONES, "backbone")
+        for name, base in self.bases.items():
+            _known(base.method.name, METHODS, f"bases.{name}.method.name")
+        for base, arm in self._pairs():
+            spec = self.training_spec(Run(base, arm, 0, 0))
+            if spec.criterion is None:
+                continue
+            try:
+                create_criterion(spec.criterion.name, **spec.criterion.params)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"arms.{arm} (on {base}): {error}") from error
+            window = spec.criterion.params.get("window")
+            if window is not None and window >= spec.batch_size:
+                raise ValueError(
+                    f"arms.{arm} (on {base}): a window of {window} needs batches of at least "
+                    f"{window + 1} images, batch_size is {spec.batch_size}"
+                )
+        return self
+
+    def _named(self) -> Iterator[tuple[str, tuple[Rows, ...], tuple[str, ...]]]:
+        for name, table in self.tables.items():
+            yield f"tables.{name}", table.rows, table.columns
+        shown = Rows(base=self.separability.base, arms=self.separability.arms)
+        yield "separability", (shown,), ()
+        if self.sweep is not None:
+            yield "sweep", self.sweep.rows, self.sweep.columns
+
+    def _pairs(self) -> set[tuple[str, str]]:
+        return {
+            (row.base, arm)
+            for _, rows, _ in self._named()
+            for row in rows
+            for arm in row.arms
+            if arm != BASE_ARM
+        }
+
+    # --- what is run ---
+
+    def runs(self, rows: Iterable[Rows], seeds: tuple[int, ...] | None = None) -> list[Run]:
+        """The runs of some rows, with every seed of the study or with ``seeds``."""
+        found = []
+        for row in rows:
+            for arm in row.arms:
+                for base_seed in self.seeds.base:
+                    for seed in self.continuation_seeds(arm) if seeds is None else seeds:
+                        found.append(
+                            Run(row.base, arm, base_seed, None if arm == BASE_ARM else seed)
+                        )
+        return list(dict.fromkeys(found))
+
+    def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
+        return (None,) if arm == BASE_ARM else self.seeds.continuation
+
+    def separability_runs(self) -> list[Run]:
+        return self.runs([Rows(base=self.separability.base, arms=self.separability.arms)])
+
+    def arm_label(self, arm: str) -> str:
+        return "base" if arm == BASE_ARM else self.arms[arm].label
+
+    def training_spec(self, run: Run) -> TrainingSpec:
+        """What produces the checkpoint of a run: from random weights, or from its base."""
+        base = self.bases[run.base]
+        recipe = base.pretraining if run.arm == BASE_ARM else base.continued
+        changes: dict[str, Any] = {}
+        criterion = None
+        if run.arm != BASE_ARM:
+            arm = self.arms[run.arm]
+            changes = {
+                key: value
+                for key, value in (("epochs", arm.epochs), ("batch_size", arm.batch_size))
+                if value is not None
+            }
+            criterion = self._criterion(run)
+        seed = run.base_seed if run.continuation_seed is None else run.continuation_seed
+        method = Component(base.method.name, base.method.params | recipe.method_params)
+        spec = TrainingSpec(
+            backbone=self.backbone,
+            method=method,
+            views=base.views,
+            normalisation=self.data.normalisation,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            drop_last=recipe.drop_last,
+            criterion=criterion,
+            restore_optimizer=recipe.restore_optimizer,
+            seed=seed,
+        )
+        return dataclasses.replace(spec, **changes)
+
+    def training_images(self, run: Run) -> int | None:
+        """How many training images a run sees; None for all."""
+        base = self.bases[run.base]
+        return (base.pretraining if run.arm == BASE_ARM else base.continued).images
+
+    def _criterion(self, run: Run) -> Component | None:
+        arm = self.arms[run.arm]
+        chain = [arm]
+        while chain[-1].variant_of is not None:
+            chain.append(self.arms[chain[-1].variant_of])
+        name = next((link.criterion for link in chain if link.criterion is not None), None)
+        if name is None:
+            return None
+        params: dict[str, Any] = {}
+        for link in reversed(chain):
+            params |= link.params | link.base_params.get(run.base, {})
+        return Component(name, params)
+
+    # --- where it is ---
+
+    @property
+    def root(self) -> Path:
+        return Path("results") / self.name
+
+    def dataset_path(self, dataset: str) -> Path:
+        return self.root / "data" / f"{dataset}.pt"
+
+    def retrained_path(self, base: str, base_seed: int | str) -> Path:
+        """Where ``snakemake bases`` writes; ``base_seed`` may be a wildcard."""
+        return self.root / "bases" / base / f"base{base_seed}" / "checkpoint.pt"
+
+    def checkpoint_path(self, run: Run) -> Path:
+        """The checkpoint of a continued run."""
+        return self.root / "continued" / run.base / run.arm / run.seeds / "checkpoint.pt"
+
+    def result_path(self, run: Run, paradigm: str) -> Path:
+        return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
+
+
+class Config(Model):
+    """config.yaml: this machine and this user."""
+
+    study: str = Field(description="a name in studies/, or the path of a study file")
+    data_folders: dict[Literal["fashion-mnist"], Path | None] = Field(
+        {}, description="where data sets are; null: they are fetched"
+    )
+    base_checkpoints: Literal["shipped", "shipped-or-retrain", "retrain"] = Field(
+        "shipped", description="what to do when a shipped base checkpoint is missing or changed"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    launcher: Literal["local", "slurm"] = "local"
+    slurm: dict[str, Any] = Field({}, description="submitit's parameters, e.g. slurm_partition")
+
+
+def load_study(name: str) -> Study:
+    """Reads and checks a study: a name in studies/ or the path of a YAML file.
+
+    Raises StudyError that names the file, the key, what was found and what is expected.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else Path("studies") / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
+        raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
+    return _checked(Study, _read_yaml(path), str(path))
+
+
+def load_config(content: dict[str, Any]) -> Config:
+    """Checks the content of config.yaml (with what the command line changed)."""
+    return _checked(Config, content, "config.yaml")
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _checked(model: type[Model], content: Any, where: str) -> Any:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(
+            "; ".join(_explain(model, problem, where) for problem in error.errors())
+        ) from error
+
+
+def _explain(model: type[Model], problem: Any, where: str) -> str:
+    """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
+    import difflib
+
+    # pydantic puts the kind of a discriminated union into the path; it is no key of the file
+    keys = [str(part) for part in problem["loc"] if part not in ("linear", "finetune", "svm")]
+    key = ".".join(keys) or "the whole file"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ": remove it"
+        return f"{where}: unknown key {key}{hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = ""
+    if problem["type"] not in ("value_error", "missing"):
+        found = f", found {problem['input']!r}"
+    return f"{where}: {key}: {message}{found}"
+
+
+def _all_keys(model: type[Model]) -> list[str]:
+    schema = model.model_json_schema()
+    objects = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for item in objects for key in item.get("properties", {})})
+
+
+def _known(name: str, names: Iterable[str], what: str) -> None:
+    if name not in names:
+        raise ValueError(f"{what} {name!r} does not exist, expected one of {', '.join(names)}")
+
+
+STAGES = {
+    "data": ("data",),
+    "training": ("data", "models", "methods", "criteria", "training", "entropy.py", "optim.py"),
+    "evaluation": ("data", "models", "evaluation"),
+}
+
+
+def code_hash(stage: str) -> str:
+    """Twelve hexadecimal digits that change when a module changes that computes the stage."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in STAGES[stage]:
+        path = package / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(package).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""The one loop for pre-training and continued pre-training."""
