@@ -142,9 +142,7 @@ def _spacings_entropy(
 
 class _SpacingsEntropy(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, mapping: Mapping | None, m: int, epsilon: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, mapping: Mapping | None, m: int, epsilon: float) -> Tensor:
         # Blocks of columns bound the memory of what lies between x and the result.
         elements = 2**18 if x.device.type == "cpu" else 2**24
         blocks = x.split(max(1, elements // x.shape[0]), dim=1)

@@ -186,6 +186,7 @@ class Study(Model):
 
     name: Name
     title: str
+    templates: dict[str, Any] = Field({}, description="a place for YAML anchors; not read")
     data: Data
     backbone: str
     bases: dict[Name, Base]
@@ -284,6 +285,15 @@ class Study(Model):
     def arm_label(self, arm: str) -> str:
         return "base" if arm == BASE_ARM else self.arms[arm].label
 
+    def labels(self) -> dict[str, Any]:
+        """What tables and figures call things; they change when one of these does."""
+        return {
+            "title": self.title,
+            "arms": {name: arm.label for name, arm in self.arms.items()},
+            "bases": {name: base.label for name, base in self.bases.items()},
+            "paradigms": {name: paradigm.label for name, paradigm in self.paradigms.items()},
+        }
+
     def training_spec(self, run: Run) -> TrainingSpec:
         """What produces the checkpoint of a run: from random weights, or from its base."""
         base = self.bases[run.base]
@@ -379,12 +389,30 @@ def load_study(name: str) -> Study:
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
         raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
-    return _checked(Study, _read_yaml(path), str(path))
+    return _checked(Study, _read_study(path), str(path))
 
 
 def load_config(content: dict[str, Any]) -> Config:
     """Checks the content of config.yaml (with what the command line changed)."""
     return _checked(Config, content, "config.yaml")
+
+
+def _read_study(path: Path) -> Any:
+    """The file's content, over that of the study that its key ``extends`` names, if any."""
+    content = _read_yaml(path)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    other = path.with_name(f"{content.pop('extends')}.yaml")
+    if not other.is_file() or other == path:
+        raise StudyError(f"{path}: extends: study file {other} does not exist")
+    return _merged(_read_study(other), content)
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Mappings are merged key by key, anything else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _merged(below.get(key), value) for key, value in above.items()}
 
 
 def _read_yaml(path: Path) -> Any:
@@ -435,7 +463,8 @@ def _known(name: str, names: Iterable[str], what: str) -> None:
 STAGES = {
     "data": ("data",),
     "training": ("data", "models", "methods", "criteria", "training", "entropy.py", "optim.py"),
-    "evaluation": ("data", "models", "evaluation"),
+    "evaluation": ("data", "models", "evaluation", "steps.py"),
+    "reporting": ("reporting",),
 }
 
 

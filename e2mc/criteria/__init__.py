@@ -10,7 +10,7 @@ from e2mc.criteria.corinfomax import CorInfoMax
 from e2mc.criteria.e2mc import E2MC
 from e2mc.criteria.mmcr import MMCR
 from e2mc.criteria.vcreg import VCReg
-from e2mc.criteria.vicreg import VICRegCovariance
+from e2mc.criteria.vicreg_covariance import VICRegCovariance
 
 CRITERIA: dict[str, type[Criterion]] = {
     "e2mc": E2MC,

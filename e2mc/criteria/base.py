@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from e2mc.distributed import Group, all_gather, all_reduce_sum, rank, world_size
+from e2mc.distributed import Group, all_gather, all_reduce_sum, world_size
 from e2mc.entropy import block_covariance
+
+
+Terms = dict[str, tuple[float, Tensor]]  # name: (weight in the loss, value)
 
 
 class CriterionOutput(NamedTuple):
@@ -58,11 +61,39 @@ class Criterion(nn.Module):
         self._check_shapes(views)
         with torch.autocast(views[0].device.type, enabled=False):
             views = [z if z.dtype == torch.float64 else z.float() for z in views]
-            return self.compute(views, self._sizes(views))
+            terms = self.compute(views, self._sizes(views))
+            # Not 1 * term: the compiler would return the term itself, and so the detached one.
+            loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return CriterionOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
 
-    def compute(self, views: list[Tensor], sizes: list[int]) -> CriterionOutput:
-        """Loss and terms of checked views; `sizes` is the number of rows on every rank."""
+    def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
+        """Terms of checked views; `sizes` is the number of rows on every rank."""
         raise NotImplementedError
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over the ranks, with gradient."""
+        return all_reduce_sum(x, self.group)
+
+    def covariance(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        sizes: list[int],
+        mapping: Callable[[Tensor], Tensor] = lambda z: z,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """`offdiagonal_covariance` of the joint batch after an element-wise map.
+
+        The smaller Gram matrix of the two is the one that is computed and summed over the ranks.
+
+        Args:
+            rows: (N_r, D) rows of this rank.
+            columns: (N, D_r), the same after `exchange_columns`.
+            batch_size: its predecessor is the divisor; None means the size N of the joint batch.
+        """
+        n, d = sum(sizes), rows.shape[1]
+        block = mapping(columns if n < d else rows)
+        return block_covariance(block, n, d, (batch_size or n) - 1, self.total)
 
     def _check_shapes(self, views: Sequence[Tensor]) -> None:
         shapes = [tuple(z.shape) for z in views]
@@ -86,7 +117,9 @@ class Criterion(nn.Module):
             ends = [end for z in views for end in torch.aminmax(z.detach())] if check and n else []
             finite = torch.stack([*ends, views[0].new_zeros(())]).isfinite().all()
             # All ranks hear of it, or those without NaN would wait for the others forever.
-            facts = all_gather(torch.stack([torch.full_like(finite, n, dtype=int), finite]), self.group)
+            facts = all_gather(
+                torch.stack([torch.full_like(finite, n, dtype=int), finite]), self.group
+            )
             sizes, all_finite = facts.T.tolist()
             if not all(all_finite):
                 raise ValueError(self._describe(views, all_finite.index(False)))

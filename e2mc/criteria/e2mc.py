@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from e2mc.criteria.base import Criterion, CriterionOutput
+from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
 from e2mc.entropy import MAPPINGS, mapped_entropy
 
@@ -82,7 +82,7 @@ class E2MC(Criterion):
         self.epsilon = epsilon
         self.batch_size = batch_size
 
-    def compute(self, views: list[Tensor], sizes: list[int]) -> CriterionOutput:
+    def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         entropy, covariance = 0.0, 0.0
         for z in views:
             columns = exchange_columns(z, sizes, self.group)
@@ -93,7 +93,7 @@ class E2MC(Criterion):
             covariance += self.covariance(
                 z, columns, sizes, MAPPINGS[self.mapping].cdf, self.batch_size
             )
-        loss = self.covariance_weight * covariance - self.entropy_weight * entropy
-        return CriterionOutput(
-            loss, {"entropy": entropy.detach(), "covariance": covariance.detach()}
-        )
+        return {
+            "entropy": (-self.entropy_weight, entropy),
+            "covariance": (self.covariance_weight, covariance),
+        }

@@ -1,15 +1,49 @@
+"""VCReg: variance and covariance regularisation, on the hypersphere or on the projector output."""
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from e2mc.criteria.base import Criterion, CriterionOutput
-from e2mc.distributed import Group, gather
-from e2mc.entropy import offdiagonal_covariance
+from e2mc.criteria.base import Criterion, Terms
+from e2mc.distributed import Group, exchange_columns
 
 
 class VCReg(Criterion):
+    """A floor under each coordinate's standard deviation, low covariance between coordinates.
+
+    Over V views x, l2-normalised if `space` is "hypersphere", with target t = 1/sqrt(D) there and
+    t = 1 in "projector" space:
+
+        loss = variance_weight * 1/V sum_v mean_d max(0, t - sqrt(var(x_vd) + 1e-4))
+             + covariance_weight * sum_v cov(x_v)
+
+    with the unbiased variance and cov as in `e2mc.entropy.offdiagonal_covariance`.
+
+    Args:
+        variance_weight: >= 0.
+        covariance_weight: >= 0.
+        space: "hypersphere" or "projector".
+        group: ranks that share a batch; None means all.
+        check_finite: see `Criterion`.
+
+    Terms:
+        variance: mean hinge over views and coordinates.
+        covariance: summed over the views.
+
+    Shape:
+        criterion(z_1, ..., z_V), (N_r, D) each, not normalised; N >= 2 over all ranks.
+
+    Under DDP each rank takes D/W columns of the joint batch; see `Criterion` for gradients, mixed
+    precision and torch.compile.
+
+    Complexity: per view O(N D min(N, D)) over the W ranks, no D x D matrix where N < D.
+
+    Reference: Bardes, Ponce, LeCun, "VICReg", 2022 (arXiv 2105.04906), equations 1-4, as added to
+    SwAV in arXiv 2411.15931.
+    """
+
     def __init__(
         self,
         variance_weight: float = 1.0,
@@ -20,21 +54,24 @@ class VCReg(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
+        if space not in ("hypersphere", "projector"):
+            raise ValueError(f"unknown space {space!r}; known are hypersphere, projector.")
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         self.space = space
 
-    def compute(self, views: list[Tensor]) -> CriterionOutput:
+    def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
+        d = views[0].shape[1]
+        target = 1.0
         if self.space == "hypersphere":
-            views, target = [normalize(z) for z in views], views[0].shape[1] ** -0.5
-        else:
-            target = 1.0
-        views = [gather(z, self.group) for z in views]
-        variance = sum(
-            torch.relu(target - torch.sqrt(z.var(dim=0) + 1e-4)).mean() for z in views
-        ) / len(views)
-        covariance = sum(offdiagonal_covariance(z) for z in views)
-        loss = self.variance_weight * variance + self.covariance_weight * covariance
-        return CriterionOutput(
-            loss, {"variance": variance.detach(), "covariance": covariance.detach()}
-        )
+            views, target = [normalize(z) for z in views], d**-0.5
+        variance, covariance = 0.0, 0.0
+        for z in views:
+            columns = exchange_columns(z, sizes, self.group)
+            hinges = torch.relu(target - torch.sqrt(columns.var(dim=0) + 1e-4))
+            variance += self.total(hinges.sum()) / (d * len(views))
+            covariance += self.covariance(z, columns, sizes)
+        return {
+            "variance": (self.variance_weight, variance),
+            "covariance": (self.covariance_weight, covariance),
+        }

@@ -41,6 +41,8 @@ def simsiam_loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
 class SimSiam(Method):
     """SimSiam with the official three-layer projector and two-layer predictor.
 
+    The projector's hidden layers are as wide as the backbone's features.
+
     Each view goes through encoder (backbone and projector) and predictor by itself, as in the
     official code: the projector's last BatchNorm makes every column of each view's embeddings zero
     mean and unit variance. The embeddings in the output are not detached. The optimizer groups are

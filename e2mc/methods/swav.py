@@ -27,7 +27,8 @@ def sinkhorn(
     columns (prototypes) to B/K and the rows (samples) to 1; B counts the samples of all ranks.
 
     Args:
-        scores: ``(N, K)`` cosines of this rank's N samples with the K prototypes.
+        scores: ``(N, K)`` cosines of this rank's N samples with the K prototypes; N is the same on
+            all ranks.
         epsilon: weight of the assignments' entropy, positive; below about 0.02 the smallest
             entries underflow in float32.
         iterations: how often to scale columns and rows; 0 gives the scaled Q itself.

@@ -178,7 +178,7 @@ class _Run:
         views = self._views(epoch, position)
         output = self.method(views)
         loss = output.loss
-        terms = {f"{self.spec.method.name}/{key}": term for key, term in output.terms.items()}
+        terms = dict(output.terms)
         if self.criterion is not None:
             wanted = output.embeddings
             if self.criterion.views == "global":
@@ -190,7 +190,7 @@ class _Run:
         if not torch.isfinite(loss):
             found = ", ".join(f"{name} = {float(value):g}" for name, value in terms.items())
             raise TrainingError(
-                f"the loss is {float(loss)} at step {self.step} of {self.total_steps} ({found}): "
+                f"the loss is {loss.item()} at step {self.step} of {self.total_steps} ({found}): "
                 "lower the learning rate or the criterion's weights; nothing was written"
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,31 @@
+# make       set everything up, run the default study to its report
+# make env   only the set-up, into .venv
+# make test  set everything up, run the tests
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# one thread per job: Snakemake runs as many jobs as there are cores
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: all env test lint
+
+all: env
+	snakemake --cores $(CORES) all report
+	@e2mc where
+
+env: $(BIN)/.installed
+
+$(BIN)/.installed: envs/constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another one, make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable '.[workflow,dev]'
+	touch $@
+
+lint: env
+	ruff check . && ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+test: lint
+	python -m pytest

@@ -1,0 +1,48 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+wildcard_constraints:
+    base="|".join(STUDY.bases),
+    arm="|".join([BASE_ARM, *STUDY.arms]),
+    seeds=r"base\d+(-cont\d+)?",
+    continued_seeds=r"base\d+-cont\d+",
+    base_seed=r"\d+",
+    table="|".join(STUDY.tables),
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    table1,
+    table2,
+    ablations,
+    bases,
+    separability,
+    report,
+
+
+rule all:
+    input:
+        table_files("table1"),
+        table_files("table2"),
+        figure_files("separability"),
+        figure_files("gains"),
+        f"{ROOT}/results.csv",
+    default_target: True
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/bases.smk"
+include: "workflow/rules/continued.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"

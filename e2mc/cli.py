@@ -1,0 +1,144 @@
+"""`e2mc`: every step of the workflow by hand, with the same functions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from e2mc.launching import EXPECTED_ERRORS
+from e2mc.study import BASE_ARM, FineTune, Run, Study, load_study
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, or 1 with one sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(load_study(options.study), options)
+    except EXPECTED_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="e2mc", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.add_argument("--study", default="fashion", help="name in studies/ or path")
+        added.set_defaults(command=function)
+        return added
+
+    command("data", _data, "fetch, check and split the images").add_argument(
+        "--folder", type=Path, help="folder with the published files; fetched without it"
+    )
+    pretrain = command("pretrain", _pretrain, "pre-train a base from random weights")
+    continued = command("continue", _continue, "continue the pre-training of a base")
+    evaluate = command("evaluate", _evaluate, "score a run under a paradigm")
+    for added in (pretrain, continued, evaluate):
+        added.add_argument("--base", required=True)
+        added.add_argument("--base-seed", type=int, default=0)
+        added.add_argument("--device", default="auto")
+    for added in (continued, evaluate):
+        added.add_argument("--arm", required=True, help="e.g. continued, e2mc")
+        added.add_argument("--seed", type=int, default=0, help="of the continued pre-training")
+    evaluate.add_argument("--paradigm", required=True, help="e.g. linear_1, semisup_10")
+    command("where", _where, "say where the tables, figures and the report are")
+    return parser
+
+
+def _data(study: Study, options: argparse.Namespace) -> None:
+    from e2mc.steps import prepare_data
+
+    outputs = {name: study.dataset_path(name) for name in ("images", "digits", "outfits")}
+    prepare_data(study, options.folder, study.root / "data" / "downloads", outputs)
+
+
+def _pretrain(study: Study, options: argparse.Namespace) -> None:
+    from e2mc.steps import train
+
+    run = _run(study, options, BASE_ARM)
+    output = study.retrained_path(run.base, run.base_seed)
+    train(study, run, None, _needed(study, "images"), output, options.device)
+    print(output)
+
+
+def _continue(study: Study, options: argparse.Namespace) -> None:
+    from e2mc.steps import train
+
+    run = _run(study, options, options.arm)
+    if run.arm == BASE_ARM:
+        raise ValueError("the arm 'base' is the base itself: use `e2mc pretrain`")
+    output = study.checkpoint_path(run)
+    start = _base_checkpoint(study, run)
+    train(study, run, start, _needed(study, "images"), output, options.device)
+    print(output)
+
+
+def _evaluate(study: Study, options: argparse.Namespace) -> None:
+    from e2mc import steps
+
+    run = _run(study, options, options.arm)
+    if options.paradigm not in study.paradigms:
+        raise ValueError(
+            f"paradigm {options.paradigm!r} does not exist, expected one of "
+            f"{', '.join(study.paradigms)}"
+        )
+    is_base = run.arm == BASE_ARM
+    checkpoint = _base_checkpoint(study, run) if is_base else study.checkpoint_path(run)
+    output = study.result_path(run, options.paradigm)
+    outputs = {options.paradigm: output}
+    if isinstance(study.paradigms[options.paradigm], FineTune):
+        images = _needed(study, "images")
+        steps.evaluate_fine_tuned(study, run, checkpoint, images, outputs, options.device)
+    else:
+        datasets = {name: _needed(study, name) for name in ("images", "digits", "outfits")}
+        steps.evaluate_frozen(study, run, checkpoint, datasets, outputs, options.device)
+    print(output)
+
+
+def _where(study: Study, options: argparse.Namespace) -> None:
+    made = sorted(study.root.glob("tables/*.md")) + sorted(study.root.glob("figures/*.png"))
+    made += [path for path in (study.root / "report.html",) if path.exists()]
+    if not made:
+        raise ValueError(f"{study.root} has no tables yet: run `snakemake --cores 2`")
+    print("\n".join(str(path) for path in made))
+
+
+def _run(study: Study, options: argparse.Namespace, arm: str) -> Run:
+    if options.base not in study.bases:
+        raise ValueError(
+            f"base {options.base!r} does not exist, expected one of {', '.join(study.bases)}"
+        )
+    if arm not in (BASE_ARM, *study.arms):
+        raise ValueError(
+            f"arm {arm!r} does not exist, expected base or one of {', '.join(study.arms)}"
+        )
+    return Run(options.base, arm, options.base_seed, None if arm == BASE_ARM else options.seed)
+
+
+def _needed(study: Study, dataset: str) -> Path:
+    path = study.dataset_path(dataset)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: run `e2mc data --study {study.name}` first")
+    return path
+
+
+def _base_checkpoint(study: Study, run: Run) -> Path:
+    """The re-trained base where there is one, else the shipped one."""
+    from e2mc.steps import verify_shipped
+
+    retrained = study.retrained_path(run.base, run.base_seed)
+    shipped = study.bases[run.base].checkpoint
+    if retrained.exists() or shipped is None:
+        return retrained
+    path = Path(shipped.path.format(seed=run.base_seed))
+    verify_shipped(path, shipped.sha256[run.base_seed])
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

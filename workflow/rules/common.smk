@@ -1,0 +1,107 @@
+"""The study and the functions that turn it into files."""
+
+from snakemake.exceptions import WorkflowError
+from e2mc.models.checkpoint import CheckpointError
+from e2mc.state import fingerprint
+from e2mc.steps import evaluation_identity, training_identity, verify_shipped
+from e2mc.study import (
+    BASE_ARM,
+    FineTune,
+    Run,
+    StudyError,
+    code_hash,
+    load_config,
+    load_study,
+)
+
+try:
+    CONFIG = load_config(config)
+    STUDY = load_study(CONFIG.study)
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+ROOT = STUDY.root
+FROZEN = [name for name, item in STUDY.paradigms.items() if not isinstance(item, FineTune)]
+FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item, FineTune)]
+DATASETS = {name: STUDY.dataset_path(name) for name in ("images", "digits", "outfits")}
+RUN = "{base}/{arm}/{seeds}"
+MAIN_TABLES = [name for name in ("table1", "table2") if name in STUDY.tables]
+
+
+def run_of(wildcards):
+    """The run that the wildcards {base}, {arm} and {seeds} name."""
+    return Run.parse(wildcards.base, wildcards.arm, wildcards.seeds)
+
+
+def base_checkpoint(base, base_seed):
+    """The shipped file where it is what the study names, else the one that `bases` trains."""
+    retrained = STUDY.retrained_path(base, base_seed)
+    shipped = STUDY.bases[base].checkpoint
+    if shipped is None or CONFIG.base_checkpoints == "retrain":
+        return retrained
+    path = Path(shipped.path.format(seed=base_seed))
+    try:
+        verify_shipped(path, shipped.sha256[base_seed])
+    except CheckpointError as error:
+        if CONFIG.base_checkpoints == "shipped":
+            raise WorkflowError(str(error)) from None
+        logger.warning(f"{error}. It is trained again, as config.yaml says.")
+        return retrained
+    # a clone gives it an arbitrary time; its hash has just been checked
+    return ancient(path)
+
+
+def checkpoint_of(wildcards):
+    """The model of a run: its base, or what continued pre-training made of it."""
+    run = run_of(wildcards)
+    if run.arm == BASE_ARM:
+        return base_checkpoint(run.base, run.base_seed)
+    return STUDY.checkpoint_path(run)
+
+
+def training_hash(wildcards):
+    return fingerprint(training_identity(STUDY, run_of(wildcards)))
+
+
+def evaluation_hash(paradigms):
+    """What the results of some paradigms depend on."""
+    return lambda wildcards: fingerprint(
+        {name: evaluation_identity(STUDY, run_of(wildcards), name) for name in paradigms}
+    )
+
+
+def result_files(rows, columns, seeds=None):
+    """One JSON per run of the rows and paradigm of the columns."""
+    return [
+        STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns
+    ]
+
+
+def table_results(name):
+    table = STUDY.tables[name]
+    return result_files(table.rows, table.columns)
+
+
+def separability_results():
+    return [STUDY.result_path(run, "separability") for run in STUDY.separability_runs()]
+
+
+def main_results():
+    """What `all` shows, each file once."""
+    found = [path for name in MAIN_TABLES for path in table_results(name)]
+    return list(dict.fromkeys(found + separability_results()))
+
+
+def table_files(name):
+    return [ROOT / "tables" / f"{name}.{kind}" for kind in ("csv", "md", "tex", "html")]
+
+
+def figure_files(name):
+    return [ROOT / "figures" / f"{name}.{kind}" for kind in ("pdf", "png")]
+
+
+def sweep_results():
+    """The candidates of the sweep; an error where the study has none."""
+    if STUDY.sweep is None:
+        raise WorkflowError(f"study {STUDY.name} has no sweep: add one to its file in studies/")
+    return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)

@@ -1,0 +1,28 @@
+rule continue_pretraining:
+    input:
+        checkpoint=lambda wildcards: base_checkpoint(
+            wildcards.base, Run.parse(wildcards.base, wildcards.arm, wildcards.seeds).base_seed
+        ),
+        images=DATASETS["images"],
+    output:
+        checkpoint=ROOT / "continued" / RUN / "checkpoint.pt",
+        log=ROOT / "continued" / RUN / "training.csv",
+    log:
+        ROOT / "logs/continued" / f"{RUN}.log",
+    benchmark:
+        ROOT / "benchmarks/continued" / f"{RUN}.tsv"
+    wildcard_constraints:
+        seeds=r"base\d+-cont\d+",
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=600,
+    params:
+        study=CONFIG.study,
+        config=CONFIG.model_dump(mode="json"),
+        spec=training_hash,
+        code=code_hash("training"),
+    message:
+        "Continuing {wildcards.base} as {wildcards.arm}, {wildcards.seeds}"
+    script:
+        "../scripts/continue_pretraining.py"

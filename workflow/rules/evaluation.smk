@@ -1,0 +1,73 @@
+rule evaluate_frozen:
+    input:
+        checkpoint=checkpoint_of,
+        **DATASETS,
+    output:
+        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FROZEN},
+    log:
+        ROOT / "logs/evaluations" / RUN / "frozen.log",
+    benchmark:
+        ROOT / "benchmarks/evaluations" / RUN / "frozen.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=600,
+    params:
+        study=CONFIG.study,
+        config=CONFIG.model_dump(mode="json"),
+        spec=evaluation_hash(FROZEN),
+        code=code_hash("evaluation"),
+    message:
+        "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
+    script:
+        "../scripts/evaluate_frozen.py"
+
+
+rule evaluate_fine_tuned:
+    input:
+        checkpoint=checkpoint_of,
+        images=DATASETS["images"],
+    output:
+        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FINE_TUNED},
+    log:
+        ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
+    benchmark:
+        ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=600,
+    params:
+        study=CONFIG.study,
+        config=CONFIG.model_dump(mode="json"),
+        spec=evaluation_hash(FINE_TUNED),
+        code=code_hash("evaluation"),
+    message:
+        "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
+    script:
+        "../scripts/evaluate_fine_tuned.py"
+
+
+rule measure_separability:
+    input:
+        checkpoint=checkpoint_of,
+        images=DATASETS["images"],
+    output:
+        ROOT / "evaluations" / RUN / "separability.json",
+    log:
+        ROOT / "logs/evaluations" / RUN / "separability.log",
+    benchmark:
+        ROOT / "benchmarks/evaluations" / RUN / "separability.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        study=CONFIG.study,
+        config=CONFIG.model_dump(mode="json"),
+        spec=training_hash,
+        code=code_hash("evaluation"),
+    message:
+        "Measuring the separability of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
+    script:
+        "../scripts/measure_separability.py"

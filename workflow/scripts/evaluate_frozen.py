@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from e2mc.launching import logged, run
+from e2mc.steps import evaluate_frozen
+from e2mc.study import Run, load_config, load_study
+
+with logged(snakemake.log[0]):
+    config = load_config(snakemake.params.config)
+    run(
+        evaluate_frozen,
+        load_study(snakemake.params.study),
+        Run.parse(**snakemake.wildcards),
+        Path(snakemake.input.checkpoint),
+        {name: Path(path) for name, path in snakemake.input.items() if name != "checkpoint"},
+        {name: Path(path) for name, path in snakemake.output.items()},
+        config.device,
+        config=config,
+        folder=Path(snakemake.output[0]).parent / "slurm",
+    )
