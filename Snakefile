@@ -32,13 +32,13 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         table_files("table1"),
         table_files("table2"),
         figure_files("separability"),
         figure_files("gains"),
         f"{ROOT}/results.csv",
-    default_target: True
 
 
 include: "workflow/rules/data.smk"

@@ -222,14 +222,16 @@ def offdiagonal_covariance(u: Tensor, *, divisor: float | None = None) -> Tensor
     Source: E2MC's covariance term, and that of VICReg (Bardes et al., 2022, equation 3).
     """
     u = _at_least_float32(u)
-    return block_covariance(u, *u.shape, divisor)
+    return block_covariance(u, *u.shape, divisor=divisor)
 
 
 def block_covariance(
     block: Tensor,
     n: int,
     d: int,
+    *,
     divisor: float | None = None,
+    mapping: Mapping | None = None,
     total: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """`offdiagonal_covariance` of an (n, d) tensor of which every rank has a block.
@@ -239,6 +241,7 @@ def block_covariance(
             whole is the sum of those of the blocks.
         n, d: shape of the whole.
         divisor: see `offdiagonal_covariance`.
+        mapping: applied to the block first.
         total: sum over the ranks, in the forward and in the backward pass.
 
     Returns:
@@ -249,7 +252,7 @@ def block_covariance(
         raise ValueError(f"divisor must be positive, got {divisor}.")
     if d < 1:
         raise ValueError("the covariance of no columns is not defined, expected D >= 1.")
-    return _OffdiagonalCovariance.apply(block, n, d, divisor, total)
+    return _OffdiagonalCovariance.apply(block, n, d, divisor, mapping, total)
 
 
 class _OffdiagonalCovariance(Function):
@@ -260,32 +263,35 @@ class _OffdiagonalCovariance(Function):
         n: int,
         d: int,
         divisor: float,
+        mapping: Mapping | None,
         total: Callable[[Tensor], Tensor],
     ) -> Tensor:
         ctx.total = total
         scale = 1 / (divisor**2 * d)
-        # Backward of the centring is the identity: the columns of the gradient below sum to zero.
+        x = block if mapping is None else mapping.cdf(block)
+        # Centring needs no backward: the columns of the gradient by x sum to zero.
         with torch.autocast(block.device.type, enabled=False):
             if n < d:
-                x = block - block.mean(dim=0)
+                x = x - x.mean(dim=0)
                 gram = total(x @ x.T)
-                squares = x.square().sum(dim=0)
+                squares = torch.linalg.vector_norm(x, dim=0).square()
                 value = gram.square().sum() - total(squares.square().sum())
-                if ctx.needs_input_grad[0]:
-                    ctx.save_for_backward((gram @ x).addcmul_(x, squares, value=-1).mul_(4 * scale))
             else:
-                x = block - total(block.sum(dim=0)) / n
+                x = x - total(x.sum(dim=0)) / n
                 gram = total(x.T @ x).fill_diagonal_(0)
                 value = gram.square().sum()
-                if ctx.needs_input_grad[0]:
-                    ctx.save_for_backward((x @ gram).mul_(4 * scale))
+            if ctx.needs_input_grad[0]:
+                gradient = (gram @ x).addcmul_(x, squares, value=-1) if n < d else x @ gram
+                if mapping is not None:
+                    gradient *= mapping.density(block)
+                ctx.save_for_backward(gradient.mul_(4 * scale))
         return value * scale
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * ctx.total(grad), None, None, None, None
+        return gradient * ctx.total(grad), None, None, None, None, None
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -273,7 +273,7 @@ def _write_result(
             "details": details,
             "spec_hash": fingerprint(spec),
             "code_hash": f"{code_hash('training')}-{code_hash('evaluation')}",
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
             "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
             "wall_seconds": watch.seconds(),
             # kilobytes on Linux, bytes on macOS

@@ -60,6 +60,7 @@ class Recipe(Model):
     images: int | None = Field(None, ge=2, description="how many training images; null: all")
     drop_last: bool = True
     restore_optimizer: bool = False
+    keep_optimizer: bool = False
     method_params: dict[str, Any] = Field({}, description="changes to the method's parameters")
 
 
@@ -322,6 +323,7 @@ class Study(Model):
             drop_last=recipe.drop_last,
             criterion=criterion,
             restore_optimizer=recipe.restore_optimizer,
+            keep_optimizer=recipe.keep_optimizer,
             seed=seed,
         )
         return dataclasses.replace(spec, **changes)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, all_gather, all_reduce_sum, world_size
-from e2mc.entropy import block_covariance
-
+from e2mc.entropy import Mapping, block_covariance
 
 Terms = dict[str, tuple[float, Tensor]]  # name: (weight in the loss, value)
 
@@ -79,10 +78,10 @@ class Criterion(nn.Module):
         rows: Tensor,
         columns: Tensor,
         sizes: list[int],
-        mapping: Callable[[Tensor], Tensor] = lambda z: z,
+        mapping: Mapping | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        """`offdiagonal_covariance` of the joint batch after an element-wise map.
+        """`offdiagonal_covariance` of the joint batch, mapped to the unit cube or not.
 
         The smaller Gram matrix of the two is the one that is computed and summed over the ranks.
 
@@ -92,8 +91,14 @@ class Criterion(nn.Module):
             batch_size: its predecessor is the divisor; None means the size N of the joint batch.
         """
         n, d = sum(sizes), rows.shape[1]
-        block = mapping(columns if n < d else rows)
-        return block_covariance(block, n, d, (batch_size or n) - 1, self.total)
+        return block_covariance(
+            columns if n < d else rows,
+            n,
+            d,
+            divisor=(batch_size or n) - 1,
+            mapping=mapping,
+            total=self.total,
+        )
 
     def _check_shapes(self, views: Sequence[Tensor]) -> None:
         shapes = [tuple(z.shape) for z in views]

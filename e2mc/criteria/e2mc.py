@@ -47,7 +47,7 @@ class E2MC(Criterion):
     Under DDP each rank sorts D/W columns of the joint batch; see `Criterion` for gradients, mixed
     precision and torch.compile.
 
-    Complexity: per view O(D N log N + N D min(N, D)), over the W ranks; three (N, D) tensors are
+    Complexity: per view O(D N log N + N D min(N, D)), over the W ranks; two (N, D) tensors are
     kept for the backward pass, and no D x D matrix is made where N < D.
 
     Reference: arXiv 2411.15931; official code github.com/deepc94/e2mc, `get_ent_and_cov_loss`.
@@ -91,7 +91,7 @@ class E2MC(Criterion):
             )
             entropy += self.total(entropies.sum()) / (z.shape[1] * len(views))
             covariance += self.covariance(
-                z, columns, sizes, MAPPINGS[self.mapping].cdf, self.batch_size
+                z, columns, sizes, MAPPINGS[self.mapping], self.batch_size
             )
         return {
             "entropy": (-self.entropy_weight, entropy),

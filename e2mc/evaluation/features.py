@@ -19,14 +19,15 @@ def extract_features(
     *,
     normalisation: Normalisation,
     size: int,
-    batch_size: int = 256,
+    batch_size: int = 128,
     device: str | torch.device = "cpu",
     spatial: bool = False,
 ) -> Tensor:
     """Features of every image, in evaluation mode and without views.
 
     Args:
-        backbone: module with ``forward`` (N, C, H, W) -> (N, D) and ``feature_map`` -> (N, D, h, w).
+        backbone: module with ``forward``: (N, C, H, W) -> (N, D), and ``feature_map``:
+            (N, C, H, W) -> (N, D, h, w).
         images: uint8 (N, C, H, W), N >= 1.
         normalisation: mean and standard deviation per channel.
         size: side to which images are resized.
@@ -51,10 +52,7 @@ def extract_features(
     batches = []
     for batch in images.split(batch_size):
         views = plain_view(batch.to(device), normalisation, size)
-        if spatial:
-            features = pool_spatially(backbone.feature_map(views))
-        else:
-            features = backbone(views)
+        features = pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)
         batches.append(features.float().cpu())
     backbone.train(was_training)
     result = torch.cat(batches)

@@ -25,8 +25,8 @@ from e2mc.evaluation.metrics import score, topk_accuracy
 class LinearProtocol:
     """How linear heads are trained; the defaults are the published protocol's.
 
-    SGD with momentum, not Nesterov; the weight decay holds for the bias too; the last, smaller batch
-    of an epoch is used.
+    SGD with momentum, not Nesterov; the weight decay holds for the bias too; the last, smaller
+    batch of an epoch is used.
 
     Args:
         learning_rates: one head each, and the validation split chooses. Few labels need a wide

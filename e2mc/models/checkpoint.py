@@ -60,7 +60,7 @@ class Checkpoint:
             if key.startswith(prefix)
         }
         load_strictly(backbone, weights, f"backbone {self.backbone}")
-        return backbone.eval()
+        return backbone.to(memory_format=torch.channels_last).eval()
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -53,6 +53,7 @@ class TrainingSpec:
         criterion: add-on criterion; its value is added to the method's loss. None for plain
             (continued) pre-training.
         restore_optimizer: start from the optimizer state of the checkpoint.
+        keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
         seed: decides initial weights, order of the images and views.
     """
 
@@ -67,6 +68,7 @@ class TrainingSpec:
     drop_last: bool = True
     criterion: Component | None = None
     restore_optimizer: bool = False
+    keep_optimizer: bool = False
     seed: int = 0
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -270,6 +272,6 @@ class _Run:
                 if key not in self.method.run_state
             },
             epochs=before + self.spec.epochs,
-            optimizer=self.optimizer.state_dict(),
-            provenance={"identity": self._identity()},
+            optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
+            provenance={"identity": self._identity(), "torch": str(torch.__version__)},
         )

@@ -142,7 +142,7 @@ def test_every_image_is_seen_once_an_epoch(images):
 
 
 def test_restored_optimizer_keeps_the_new_settings(images, tmp_path):
-    pretrain(spec_of(), images, tmp_path / "base.pt")
+    pretrain(spec_of(keep_optimizer=True), images, tmp_path / "base.pt")
     start = load_checkpoint(tmp_path / "base.pt")
     spec = spec_of(optimizer=OptimizerSpec("adamw", lr=5e-5), restore_optimizer=True)
     run = loop._Run(spec, images, start, "cpu")

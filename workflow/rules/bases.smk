@@ -8,6 +8,8 @@ rule pretrain_base:
         ROOT / "logs/bases/{base}/base{base_seed}.log",
     benchmark:
         ROOT / "benchmarks/bases/{base}/base{base_seed}.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=3000,

@@ -72,9 +72,7 @@ def evaluation_hash(paradigms):
 
 def result_files(rows, columns, seeds=None):
     """One JSON per run of the rows and paradigm of the columns."""
-    return [
-        STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns
-    ]
+    return [STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns]
 
 
 def table_results(name):

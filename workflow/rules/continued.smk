@@ -13,6 +13,8 @@ rule continue_pretraining:
         ROOT / "benchmarks/continued" / f"{RUN}.tsv"
     wildcard_constraints:
         seeds=r"base\d+-cont\d+",
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=3000,

@@ -5,6 +5,8 @@ rule prepare_data:
         ROOT / "logs/prepare_data.log",
     benchmark:
         ROOT / "benchmarks/prepare_data.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=2000,

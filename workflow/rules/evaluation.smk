@@ -1,13 +1,15 @@
 rule evaluate_frozen:
     input:
-        checkpoint=checkpoint_of,
         **DATASETS,
+        checkpoint=checkpoint_of,
     output:
         **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FROZEN},
     log:
         ROOT / "logs/evaluations" / RUN / "frozen.log",
     benchmark:
         ROOT / "benchmarks/evaluations" / RUN / "frozen.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -33,6 +35,8 @@ rule evaluate_fine_tuned:
         ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
     benchmark:
         ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -58,6 +62,8 @@ rule measure_separability:
         ROOT / "logs/evaluations" / RUN / "separability.log",
     benchmark:
         ROOT / "benchmarks/evaluations" / RUN / "separability.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     threads: 1
     resources:
         mem_mb=3000,

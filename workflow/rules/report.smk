@@ -7,6 +7,8 @@ rule collect_results:
         ROOT / "logs/collect_results.log",
     benchmark:
         ROOT / "benchmarks/collect_results.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -33,6 +35,8 @@ rule make_table:
         ROOT / "logs/make_table/{table}.log",
     benchmark:
         ROOT / "benchmarks/make_table/{table}.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -66,6 +70,8 @@ rule plot_separability:
         ROOT / "logs/plot_separability.log",
     benchmark:
         ROOT / "benchmarks/plot_separability.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -94,6 +100,8 @@ rule plot_gains:
         ROOT / "logs/plot_gains.log",
     benchmark:
         ROOT / "benchmarks/plot_gains.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -115,6 +123,8 @@ rule make_report:
         ROOT / "report.html",
     log:
         ROOT / "logs/make_report.log",
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -137,6 +147,8 @@ rule sweep:
         ROOT / "logs/sweep.log",
     benchmark:
         ROOT / "benchmarks/sweep.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
     resources:
         mem_mb=1000,
         runtime=10,

@@ -1,0 +1,1 @@
+"""Evaluation: functions of features, or of a backbone and images."""

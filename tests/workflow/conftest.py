@@ -1,0 +1,85 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "checkpoints")
+
+
+class Checkout:
+    """A copy of the workflow's files in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for part in PARTS:
+            source = REPOSITORY / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part)
+            elif source.exists():
+                shutil.copy2(source, folder / part)
+
+    def snakemake(self, *arguments, study="smoke", **options):
+        """Runs snakemake with this Python; returns the finished process with its whole output."""
+        return subprocess.run(
+            self.command(*arguments, study=study),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **options,
+        )
+
+    def command(self, *arguments, study="smoke"):
+        return [sys.executable, "-m", "snakemake", *arguments, "--config", f"study={study}"]
+
+    def environment(self):
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        pythonpath = f"{self.folder}:{REPOSITORY}"
+        return os.environ | {"PATH": path, "PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1"}
+
+    def jobs(self, *arguments, study="smoke"):
+        """Rule -> number of jobs that a dry run would start."""
+        output = self.snakemake("--dry-run", "--quiet", "rules", *arguments, study=study)
+        assert output.returncode == 0, output.stdout
+        return count_jobs(self.snakemake("--dry-run", *arguments, study=study).stdout)
+
+
+def count_jobs(output):
+    lines = output.split("Job stats:")[-1].splitlines()
+    table = [line.split() for line in lines if len(line.split()) == 2 and line.split()[1].isdigit()]
+    seen = {}
+    for rule, count in table:
+        if rule == "total":
+            break
+        seen[rule] = int(count)
+    return seen
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A fresh checkout in which nothing has been run."""
+    return Checkout(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A checkout in which the smoke study has been run to its report; tests must not change it."""
+    made = Checkout(tmp_path_factory.mktemp("smoke"))
+    done = made.snakemake("--cores", "2", "all", "report", timeout=900)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return made
+
+
+@pytest.fixture
+def copy_of_finished(finished, tmp_path):
+    """A copy of the finished study that a test may change, with its file times and metadata."""
+    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
+    made = object.__new__(Checkout)
+    made.folder = tmp_path / "copy"
+    return made

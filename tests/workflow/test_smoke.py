@@ -1,0 +1,102 @@
+"""The smoke study, run for real from images to report, and what is rerun afterwards."""
+
+import csv
+import json
+import re
+import shutil
+
+ROOT = "results/smoke"
+
+
+def test_everything_is_there(finished):
+    root = finished.folder / ROOT
+    for table in ("table1", "table2"):
+        for kind in ("csv", "md", "tex", "html"):
+            assert (root / "tables" / f"{table}.{kind}").stat().st_size > 200
+    for figure in ("separability", "gains"):
+        assert (root / "figures" / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (root / "figures" / f"{figure}.pdf").read_bytes()[:4] == b"%PDF"
+    report = (root / "report.html").read_text()
+    assert "Class separation" in report or "separability" in report
+
+
+def test_results_explain_themselves(finished):
+    path = finished.folder / ROOT / "evaluations/swav_long/e2mc/base0-cont1/linear_1.json"
+    result = json.loads(path.read_text())
+    assert (result["base"], result["arm"]) == ("swav_long", "e2mc")
+    assert (result["base_seed"], result["continuation_seed"]) == (0, 1)
+    assert {score["probe_seed"] for score in result["scores"]} == {0, 1}
+    assert {score["features"] for score in result["scores"]} == {"raw", "whitened"}
+    assert all(0 <= score["value"] <= 100 for score in result["scores"])
+    for key in ("protocol", "spec_hash", "code_hash", "versions", "device", "wall_seconds"):
+        assert result[key]
+
+
+def test_results_are_tidy(finished):
+    with (finished.folder / ROOT / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    keys = ("base", "arm", "base_seed", "continuation_seed", "paradigm", "metric")
+    keys += ("features", "selection", "split", "probe_seed")
+    names = [tuple(row[key] for key in keys) for row in rows]
+    assert len(set(names)) == len(names) > 300
+
+
+def test_every_loss_term_was_logged(finished):
+    path = finished.folder / ROOT / "continued/vicreg/e2mc/base0-cont0/training.csv"
+    rows = list(csv.DictReader(path.open()))
+    assert len(rows) == 4
+    assert {"vicreg_invariance", "e2mc/entropy", "e2mc/covariance"} <= rows[0].keys()
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.jobs("all", "report") == {}
+
+
+def test_one_coefficient_reruns_only_its_arm(copy_of_finished):
+    path = copy_of_finished.folder / "studies/fashion.yaml"
+    path.write_text(
+        re.sub(r"(vcreg: \{label: \+ VCReg, criterion: vcreg)", r"\1, params: {variance_weight: 2.0}",
+               path.read_text(), count=1)
+    )
+    jobs = copy_of_finished.jobs("all")
+    assert jobs["continue_pretraining"] == 2
+    assert jobs["evaluate_frozen"] == 2
+    assert "evaluate_fine_tuned" not in jobs and "prepare_data" not in jobs
+    assert jobs["make_table"] == 1
+
+
+def test_label_of_a_row_reruns_no_computation(copy_of_finished):
+    path = copy_of_finished.folder / "studies/fashion.yaml"
+    path.write_text(path.read_text().replace("label: + VCReg", "label: + VCReg (ours)"))
+    assert copy_of_finished.jobs("all").keys() <= {
+        "all", "make_table", "plot_separability", "plot_gains"
+    }
+
+
+def test_table_from_nothing_but_the_results(finished, checkout):
+    source = finished.folder / ROOT / "evaluations"
+    shutil.copytree(source, checkout.folder / ROOT / "evaluations", copy_function=shutil.copy)
+    assert checkout.jobs("table1") == {"make_table": 1, "table1": 1}
+    done = checkout.snakemake("--cores", "1", "table1")
+    assert done.returncode == 0, done.stdout
+    made, first = (
+        (folder / ROOT / "tables/table1.md").read_text()
+        for folder in (checkout.folder, finished.folder)
+    )
+    assert made == first
+    assert not (checkout.folder / ROOT / "data").exists()
+
+
+def test_single_result_is_a_target(copy_of_finished):
+    target = f"{ROOT}/evaluations/swav_long/e2mc-entropy-only/base0-cont0/linear_1.json"
+    jobs = copy_of_finished.jobs(target)
+    assert jobs == {"continue_pretraining": 1, "evaluate_frozen": 1}
+
+
+def test_half_written_file_is_not_taken_for_a_finished_one(copy_of_finished):
+    folder = copy_of_finished.folder / ROOT / "continued/vicreg/e2mc/base0-cont0"
+    (folder / "checkpoint.pt").unlink()
+    (folder / ".checkpoint.pt.abc.part").write_bytes(b"half")
+    (folder.parents[2].parent / "evaluations/vicreg/e2mc/base0-cont0/linear_1.json").unlink()
+    jobs = copy_of_finished.jobs("table1")
+    assert jobs["continue_pretraining"] == 1 and jobs["evaluate_frozen"] == 1

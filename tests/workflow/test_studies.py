@@ -1,0 +1,85 @@
+"""Every study's plan, and bad input: one sentence, a non-zero exit."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+STUDIES = sorted(path.stem for path in (REPOSITORY / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("target", ["all", "ablations", "sweep", "bases"])
+def test_dry_run(study, target, checkout):
+    assert sum(checkout.jobs(target, study=study).values()) > 3
+
+
+def test_default_study_has_the_papers_rows(checkout):
+    jobs = checkout.jobs("all", study="fashion")
+    # 4 bases x (continued, e2mc) x 3 seeds, and 3 rivals x 3 seeds on one of them
+    assert jobs["continue_pretraining"] == 33
+    assert jobs["evaluate_frozen"] == 37
+    assert jobs["evaluate_fine_tuned"] == 28
+    assert "pretrain_base" not in jobs
+
+
+BAD_STUDIES = [
+    ("epochs: 1\n", "epochs: -1\n", "bases.vicreg.continued.epochs"),
+    ("batch_size: 256", "batch_sise: 256", "did you mean 'batch_size'"),
+    ("criterion: auh", "criterion: auhh", "auhh"),
+    ("params: {window: 64}", "params: {window: 300}", "window of 300 needs batches of at least"),
+    ("{base: swav_long, arms: [base", "{base: swav_longer, arms: [base", "swav_longer"),
+    ("weight: 0.01}", "wait: 0.01}", "wait"),
+    ("backbone: resnet-small", "backbone: resnet-smal", "resnet-smal"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), BAD_STUDIES)
+def test_bad_study(old, new, expected, checkout):
+    path = checkout.folder / "studies/fashion.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = checkout.snakemake("--dry-run", study="fashion")
+    assert done.returncode != 0
+    assert "studies/fashion.yaml: " in done.stdout and expected in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_study_that_does_not_exist(checkout):
+    done = checkout.snakemake("--dry-run", study="fashoin")
+    assert done.returncode != 0
+    assert "study file studies/fashoin.yaml does not exist: choose one of fashion" in done.stdout
+
+
+def test_misspelt_key_in_config(checkout):
+    path = checkout.folder / "config.yaml"
+    path.write_text(path.read_text().replace("launcher: local", "lancher: local"))
+    done = checkout.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "config.yaml: unknown key lancher, did you mean 'launcher'" in done.stdout
+
+
+def test_shipped_checkpoint_that_changed_stops_the_workflow(checkout):
+    path = next((checkout.folder / "checkpoints").rglob("*.pt"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    done = checkout.snakemake("--dry-run", study="fashion")
+    assert done.returncode != 0
+    assert f"{path.name} has SHA-256" in done.stdout.replace("\n", "")
+
+
+def test_missing_shipped_checkpoint_is_retrained_if_config_says_so(checkout):
+    next((checkout.folder / "checkpoints").rglob("*.pt")).unlink()
+    path = checkout.folder / "config.yaml"
+    text = path.read_text()
+    path.write_text(
+        text.replace("base_checkpoints: shipped ", "base_checkpoints: shipped-or-retrain ")
+    )
+    assert checkout.jobs("all", study="fashion")["pretrain_base"] == 1
+
+
+def test_data_folder_without_the_files(checkout):
+    path = checkout.folder / "config.yaml"
+    path.write_text(path.read_text().replace("fashion-mnist: null", "fashion-mnist: studies"))
+    done = checkout.snakemake("--cores", "1", "results/smoke/data/images.pt")
+    assert done.returncode != 0
+    assert "error: cannot read studies/train-images-idx3-ubyte.gz" in done.stdout
