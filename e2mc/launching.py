@@ -1,4 +1,4 @@
-"""Runs a step here, or as a SLURM job through submitit, and says in one sentence what went wrong."""
+"""Runs a step here or as a SLURM job through submitit, and says in one sentence what failed."""
 
 from __future__ import annotations
 

@@ -144,7 +144,12 @@ def evaluate_fine_tuned(
 
 
 def measure_separability(
-    study: Study, run: Run, checkpoint: Path, datasets: Mapping[str, Path], output: Path, device: str
+    study: Study,
+    run: Run,
+    checkpoint: Path,
+    datasets: Mapping[str, Path],
+    output: Path,
+    device: str,
 ) -> None:
     """How separable the classes and random labelings of the test images' features are."""
     watch = _Watch()
@@ -156,9 +161,7 @@ def measure_separability(
 
 def verify_shipped(path: Path, expected: str) -> None:
     """Raises CheckpointError unless the file is there with the SHA-256 that the study names."""
-    advice = (
-        "restore it (git checkout), or set base_checkpoints: shipped-or-retrain in config.yaml"
-    )
+    advice = "restore it (git checkout), or set base_checkpoints: shipped-or-retrain in config.yaml"
     if not path.is_file():
         raise CheckpointError(f"shipped checkpoint {path} is missing: {advice}")
     found = sha256(path)
@@ -183,13 +186,14 @@ class _Features:
     ) -> None:
         self.study, self.datasets, self.device = study, datasets, device
         self.backbone = load_checkpoint(checkpoint).load_backbone()
+        self.splits = functools.cache(self._splits)
+        self.of = functools.cache(self._of)
+        self.whitener = functools.cache(self._whitener)
 
-    @functools.cache
-    def splits(self, dataset: str) -> Splits:
+    def _splits(self, dataset: str) -> Splits:
         return Splits.load(self.datasets[dataset])
 
-    @functools.cache
-    def of(self, dataset: str, split: str, spatial: bool = False):
+    def _of(self, dataset: str, split: str, spatial: bool = False):
         """Features and labels of one split."""
         images: ImageSet = getattr(self.splits(dataset), split)
         values = extract_features(
@@ -202,8 +206,7 @@ class _Features:
         )
         return values, images.labels
 
-    @functools.cache
-    def whitener(self, dataset: str):
+    def _whitener(self, dataset: str):
         return whitening(self.of(dataset, "train")[0])
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,9 +141,7 @@ class _Run:
         self.method = create_method(spec.method.name, backbone, **spec.method.params)
         if start is not None:
             run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
-            load_strictly(
-                self.method, start.model | run_state, f"method {spec.method.name}"
-            )
+            load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
         self.method.to(device, memory_format=torch.channels_last).train()
         self.criterion: nn.Module | None = None
         if spec.criterion is not None:
@@ -214,7 +211,7 @@ class _Run:
         ]
 
     def _generator(self, *position: int) -> torch.Generator:
-        """A generator of its own for every (seed, position): nothing to save, nothing to restore."""
+        """One of its own for every (seed, position): nothing to save, nothing to restore."""
         digest = fingerprint({"seed": self.spec.seed, "position": position})
         return torch.Generator().manual_seed(int(digest, 16))
 

@@ -81,7 +81,8 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
     monkeypatch.setattr(loop._Run, "advance", counted)
     pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", state_every=3)
     assert steps == [6, 7]
-    assert same(weights(tmp_path / "a" / "checkpoint.pt"), weights(tmp_path / "b" / "checkpoint.pt"))
+    undisturbed, resumed = (weights(tmp_path / name / "checkpoint.pt") for name in "ab")
+    assert same(undisturbed, resumed)
     logs = [(tmp_path / name / "training.csv").read_text() for name in "ab"]
     assert logs[0] == logs[1]
     assert not (tmp_path / "b" / "checkpoint.pt.state").exists()

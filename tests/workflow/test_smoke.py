@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 
 ROOT = "results/smoke"
@@ -54,10 +53,9 @@ def test_nothing_is_left_to_do(finished):
 
 def test_one_coefficient_reruns_only_its_arm(copy_of_finished):
     path = copy_of_finished.folder / "studies/fashion.yaml"
-    path.write_text(
-        re.sub(r"(vcreg: \{label: \+ VCReg, criterion: vcreg)", r"\1, params: {variance_weight: 2.0}",
-               path.read_text(), count=1)
-    )
+    arm = "vcreg: {label: + VCReg, criterion: vcreg"
+    assert arm in path.read_text()
+    path.write_text(path.read_text().replace(arm, arm + ", params: {variance_weight: 2.0}"))
     jobs = copy_of_finished.jobs("all")
     assert jobs["continue_pretraining"] == 2
     assert jobs["evaluate_frozen"] == 2
@@ -69,7 +67,10 @@ def test_label_of_a_row_reruns_no_computation(copy_of_finished):
     path = copy_of_finished.folder / "studies/fashion.yaml"
     path.write_text(path.read_text().replace("label: + VCReg", "label: + VCReg (ours)"))
     assert copy_of_finished.jobs("all").keys() <= {
-        "all", "make_table", "plot_separability", "plot_gains"
+        "all",
+        "make_table",
+        "plot_separability",
+        "plot_gains",
     }
 
 

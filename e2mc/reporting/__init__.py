@@ -1,0 +1,1 @@
+"""Tables, figures and the report: functions of result files, without torch, data or checkpoints."""

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from e2mc.study import Run, Study, StudyError, code_hash, load_config, load_study
+
+
+@pytest.fixture(autouse=True)
+def in_repository(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path("studies").glob("*.yaml")))
+def test_every_study_is_valid(name):
+    assert load_study(name).name == name
+
+
+def test_run_and_its_name_are_one():
+    for run in (Run("vicreg", "base", 2, None), Run("vicreg", "e2mc", 0, 13)):
+        assert Run.parse(run.base, run.arm, run.seeds) == run
+    assert Run("vicreg", "e2mc", 0, 13).seeds == "base0-cont13"
+
+
+def test_paths(study):
+    run = Run("vicreg", "e2mc", 0, 1)
+    expected = "results/fashion/evaluations/vicreg/e2mc/base0-cont1/linear_1.json"
+    assert study.result_path(run, "linear_1") == Path(expected)
+
+
+def test_arms_differ_from_continued_in_the_criterion_alone(study):
+    plain = study.training_spec(Run("swav_long", "continued", 0, 1))
+    with_e2mc = study.training_spec(Run("swav_long", "e2mc", 0, 1))
+    assert plain.criterion is None and with_e2mc.criterion.name == "e2mc"
+    assert plain == type(plain)(**(vars(with_e2mc) | {"criterion": None}))
+
+
+def test_variants_inherit(study):
+    e2mc = study.training_spec(Run("swav_long", "e2mc", 0, 0)).criterion.params
+    only = study.training_spec(Run("swav_long", "e2mc-entropy-only", 0, 0)).criterion.params
+    assert only == e2mc | {"covariance_weight": 0.0}
+    assert study.training_spec(Run("swav_long", "e2mc-epochs-3", 0, 0)).epochs == 3
+    assert study.training_spec(Run("swav_long", "e2mc-batch-128", 0, 0)).batch_size == 128
+
+
+def test_base_is_trained_by_its_own_recipe(study):
+    spec = study.training_spec(Run("vicreg", "base", 3, None))
+    assert (spec.epochs, spec.seed, spec.criterion) == (40, 3, None)
+
+
+def test_runs_of_the_base_arm_have_no_continuation_seed(study):
+    runs = study.runs(study.tables["table2"].rows)
+    assert sum(run.arm == "base" for run in runs) == 1
+    assert len(runs) == 1 + 5 * 3
+
+
+def test_sweep_uses_seeds_that_no_table_reports(study):
+    assert not set(study.sweep.seeds) & set(study.seeds.continuation)
+
+
+def test_extending_replaces_only_what_is_named():
+    full, small = load_study("fashion-full"), load_study("fashion")
+    assert full.bases["vicreg"].continued.epochs == 10
+    assert full.bases["vicreg"].pretraining == small.bases["vicreg"].pretraining
+    assert full.tables == small.tables
+
+
+def changed(tmp_path, old, new):
+    text = Path("studies/fashion.yaml").read_text()
+    assert old in text
+    path = tmp_path / "changed.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "epochs: 40",
+            "epochs: 0",
+            r"changed\.yaml: bases\.vicreg\.pretraining\.epochs: .*found 0",
+        ),
+        ("images: 20000", "image: 20000", r"unknown key .*\.image, did you mean 'images'"),
+        ("criterion: mmcr", "criterion: mmrc", "mmrc"),
+        ("size: 28, crop", "size: 0, crop", "size must be at least 1, found 0"),
+        ("lr: 2.0e-4", "lr: -1", "must be positive"),
+        ("fraction: 0.01", "fraction: 1.5", r"fraction: .*found 1\.5"),
+        ("  continued: {label", "  continues: {label", "'continued' does not exist|is missing"),
+        ("title: Fash", "title: [", "is not valid YAML"),
+    ],
+)
+def test_bad_studies_say_where_and_what(tmp_path, old, new, message):
+    with pytest.raises(StudyError, match=message):
+        load_study(changed(tmp_path, old, new))
+
+
+def test_unknown_study_lists_the_known():
+    with pytest.raises(StudyError, match=r"studies/fashoin\.yaml does not exist: .*fashion"):
+        load_study("fashoin")
+
+
+def test_study_that_extends_nothing(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: nowhere\nname: a\n")
+    with pytest.raises(StudyError, match=r"nowhere\.yaml does not exist"):
+        load_study(str(tmp_path / "a.yaml"))
+
+
+def test_config():
+    assert load_config({"study": "smoke"}).launcher == "local"
+    with pytest.raises(StudyError, match="launcher: .*found 'slrum'"):
+        load_config({"study": "smoke", "launcher": "slrum"})
+
+
+def test_code_hash_depends_on_the_stage():
+    hashes = {stage: code_hash(stage) for stage in ("data", "training", "evaluation", "reporting")}
+    assert len(set(hashes.values())) == 4
+
+
+def test_schema_can_be_made():
+    assert "bases" in Study.model_json_schema()["properties"]
