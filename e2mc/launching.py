@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ def run(step: Callable[..., None], *arguments: Any, config: Config, folder: Path
 
 @contextlib.contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Standard output and error go to ``log``; an expected error is also one line on the terminal.
+    """Standard output and error go to ``log``; an expected error is one line on the terminal.
 
-    Exits with status 1 after an expected error; anything else is a fault and keeps its traceback.
+    Exits with status 1 after an expected error, whose traceback is in the log; anything else is a
+    fault of this code and is raised.
     """
     terminal = os.dup(2)
     with Path(log).open("w") as file:
@@ -52,7 +54,6 @@ def logged(log: str) -> Iterator[None]:
     try:
         yield
     except EXPECTED_ERRORS as error:
-        sentence = f"error: {error}\n"
-        sys.stderr.write(sentence)
-        os.write(terminal, sentence.encode())
+        traceback.print_exc()
+        os.write(terminal, f"error: {error}\n".encode())
         sys.exit(1)

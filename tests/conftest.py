@@ -22,3 +22,20 @@ def golden() -> Callable[[str], dict[str, Tensor]]:
             return {key: torch.from_numpy(file[key]) for key in file}
 
     return read
+
+
+@pytest.fixture
+def same_value() -> Callable[[Tensor, Tensor], None]:
+    """Assert equality to 1e-9 relative."""
+    return lambda a, b: torch.testing.assert_close(a, b, rtol=1e-9, atol=0, check_dtype=False)
+
+
+@pytest.fixture
+def same_gradient() -> Callable[[Tensor, Tensor], None]:
+    """Assert equality to 1e-8 of the largest entry."""
+
+    def check(gradient: Tensor, expected: Tensor) -> None:
+        tolerance = 1e-8 * float(expected.abs().max())
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=tolerance)
+
+    return check

@@ -75,7 +75,7 @@ def pool_spatially(feature_map: Tensor) -> Tensor:
     return F.avg_pool2d(feature_map, (height - 1, width - 1), stride=1).flatten(1)
 
 
-def whitening(features: Tensor, ridge: float = 0.01) -> tuple[Tensor, Tensor]:
+def whitening(features: Tensor, ridge: float = 0.1) -> tuple[Tensor, Tensor]:
     """Post-hoc PCA whitening, from unlabelled features.
 
     With the eigenvalues l_k and eigenvectors v_k of the covariance, coordinate k of a whitened

@@ -1,1 +1,1 @@
-"""Tables, figures and the report: functions of result files, without torch, data or checkpoints."""
+"""Tables and figures: pure functions of the result files and the study."""

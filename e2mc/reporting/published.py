@@ -1,33 +1,34 @@
-"""The papers' numbers, as data."""
+"""The paper's numbers, as data."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 
-@cache
-def published() -> pd.DataFrame:
-    """Columns table, base, criterion, epochs, column, value, std, mark.
+@dataclass(frozen=True)
+class Published:
+    """One number of the paper: percent, standard deviation where given, † or * where marked."""
 
-    ``mark`` is † or * as printed beside the number on the authors' poster.
-
-    Source: Chakraborty, LeCun, Rudner, Learned-Miller, AISTATS 2025 (arXiv 2411.15931), Tables 1
-    and 2.
-    """
-    with files("e2mc.reporting").joinpath("published.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, keep_default_na=False, na_values={"value": [""], "std": [""]})
+    value: float
+    std: float | None
+    mark: str
 
 
-def published_value(table: int, base: str, criterion: str, column: str) -> pd.Series | None:
-    """One number with its std and mark, or None where the paper has none."""
-    numbers = published()
-    found = numbers[
-        (numbers["table"] == table)
-        & (numbers["base"] == base)
-        & (numbers["criterion"] == criterion)
-        & (numbers["column"] == column)
-    ]
-    return None if found.empty else found.iloc[0]
+def published_table(number: int) -> dict[tuple[str, str, str], Published]:
+    """(base, criterion, column) -> what the paper's table ``number`` (1 or 2) gives."""
+    frame = pd.read_csv(Path(__file__).with_name("published.csv"))
+    frame = frame[frame["table"] == number]
+    return {
+        (row.base, row.criterion, row.column): Published(
+            row.value,
+            None if pd.isna(row.std) else row.std,
+            "" if pd.isna(row.mark) else row.mark,
+        )
+        for row in frame.itertuples()
+    }
+
+
+__all__ = ["Published", "published_table"]

@@ -1,54 +1,83 @@
-"""Every score of many result files in one tidy table."""
+"""Result files to one tidy frame."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-KEYS = ["base", "arm", "base_seed", "continuation_seed", "paradigm"]
-SCORE_KEYS = ["metric", "features", "selection", "split", "probe_seed"]
+RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
+SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
+ORIGIN = ("spec_hash", "code_hash", "device", "wall_seconds", "peak_memory_mb")
+COLUMNS = RUN + SCORE + ORIGIN
 
 
 class ResultError(ValueError):
-    """A result file that cannot be used, with its name and the reason."""
+    """A result file that cannot be used: which one, and why."""
 
 
 def collect(paths: Iterable[Path]) -> pd.DataFrame:
-    """One row per score.
+    """One row per score of every result file.
 
     Args:
-        paths: result files, see the README of results/.
+        paths: result files, in any order.
 
     Returns:
-        Columns study, base, arm, base_seed, continuation_seed (empty for the base itself),
-        paradigm, metric, features, selection, split, probe_seed, value, code_hash, device,
-        wall_seconds; sorted, so that the same files give the same table in any order.
+        Columns ``COLUMNS``, sorted by all that names a score. ``continuation_seed`` is an Int64
+        column: a base has none.
 
     Raises:
-        ResultError: when a file is missing, not JSON, or lacks a key.
+        ResultError: when a file is missing, is not a result, or repeats a score.
     """
-    rows = [row for path in sorted(set(paths)) for row in _rows(Path(path))]
-    if not rows:
-        raise ResultError("there are no results to collect: run an evaluation first")
-    table = pd.DataFrame(rows).astype({"continuation_seed": "Int64"})
-    return table.sort_values(KEYS + SCORE_KEYS, ignore_index=True)
+    rows = [row for path in sorted(set(paths)) for row in _scores(Path(path))]
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "path"])
+    frame = frame.astype({"continuation_seed": "Int64"})
+    names = [name for name in RUN + SCORE if name != "value"]
+    repeated = frame[frame.duplicated(names, keep=False)]
+    if len(repeated):
+        first = repeated.iloc[0]
+        raise ResultError(
+            f"{first['path']}: the score {first['metric']} on {first['features']} features "
+            f"(probe seed {first['probe_seed']}, {first['split']}) of this run is there more than "
+            f"once, also in {repeated.iloc[1]['path']}: remove one of them"
+        )
+    return frame[list(COLUMNS)].sort_values(names, ignore_index=True)
 
 
-def _rows(path: Path) -> list[dict]:
+def read_result(path: Path) -> dict[str, Any]:
+    """The content of one result file; ResultError in one sentence when it is no such file."""
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        shared = {key: result[key] for key in ["study", *KEYS]}
-        shared |= {key: result[key] for key in ("code_hash", "device", "wall_seconds")}
-        return [
-            shared | {key: score[key] for key in [*SCORE_KEYS, "value"]}
-            for score in result["scores"]
-        ]
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ResultError(f"cannot read the result {path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ResultError(f"the result {path} is not JSON: delete it, run again") from error
-    except KeyError as error:
-        raise ResultError(f"the result {path} has no {error}: delete it, run again") from error
+        raise ResultError(f"{path}: cannot be read ({error.strerror}): run its target") from error
+    except ValueError as error:
+        raise ResultError(f"{path}: is not JSON ({error}): delete it and run again") from error
+    wanted = {*RUN, *ORIGIN, "scores"}
+    missing = sorted(wanted - set(record)) if isinstance(record, dict) else sorted(wanted)
+    if missing:
+        raise ResultError(
+            f"{path}: is no result, {', '.join(missing)} is missing: delete it and run again"
+        )
+    return record
+
+
+def _scores(path: Path) -> Iterable[dict[str, Any]]:
+    record = read_result(path)
+    run = {name: record[name] for name in RUN + ORIGIN}
+    for score in record["scores"]:
+        missing = sorted(set(SCORE) - set(score))
+        if missing:
+            raise ResultError(f"{path}: a score lacks {', '.join(missing)}: run it again")
+        if not isinstance(score["value"], int | float) or not math.isfinite(score["value"]):
+            raise ResultError(
+                f"{path}: the score {score['metric']} must be a finite number, found "
+                f"{score['value']!r}: run it again"
+            )
+        yield {**run, **{name: score[name] for name in SCORE}, "path": str(path)}
+
+
+__all__ = ["COLUMNS", "ResultError", "collect", "read_result"]

@@ -1,25 +1,41 @@
-"""From scores to cells: means over seeds, and paired differences with their intervals."""
+"""Means over seeds, and paired differences with intervals.
+
+The headline score of a run is the mean over its probe seeds (label subsets), on raw or whitened
+features, after the last epoch, on the test split. Runs are compared in pairs that share the base
+seed and the continuation seed, so that what the seeds do to both cancels.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from e2mc.study import BASE_ARM, Study
+if TYPE_CHECKING:
+    from e2mc.study import Study
 
+BASE = "base"
 METRICS = {"linear": "top1", "finetune": "top1", "svm": "map"}
+LEVEL = 0.95
+
+Seeds = tuple[int, int | None]
+Scores = dict[tuple[str, str, str, str], dict[Seeds, float]]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference of an arm to its reference, in points.
+    """Mean of paired differences and its interval.
 
     Attributes:
-        mean: over the seeds.
-        low, high: the 95 % interval of the mean (Student's t); NaN with one seed.
-        n: pairs.
+        mean: of the differences.
+        low, high: ends of the interval; NaN when there is one pair only.
+        n: number of independent values, which is base seeds if there are several, else
+            continuation seeds.
     """
 
     mean: float
@@ -28,89 +44,99 @@ class Difference:
     n: int
 
     @property
-    def mark(self) -> str:
-        """▲ or ▼ where the interval excludes 0, ≈ where it does not, ? where there is none."""
+    def sign(self) -> int | None:
+        """1 above noise, -1 below, 0 within noise, None when one pair cannot tell."""
         if math.isnan(self.low):
-            return "?"
-        return "▲" if self.low > 0 else "▼" if self.high < 0 else "≈"
+            return None
+        return int(self.low > 0) - int(self.high < 0)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One arm under one paradigm: mean and standard deviation over runs (NaN with one run)."""
+def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") -> Scores:
+    """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score.
 
-    mean: float
-    std: float
-    n: int
-    difference: Difference | None
+    Only this study's reported metrics count: mAP for an SVM, top-1 for every other paradigm.
+    """
+    metric = results["paradigm"].map({k: METRICS[p.kind] for k, p in study.paradigms.items()})
+    kept = results[
+        (results["study"] == study.name)
+        & (results["metric"] == metric)
+        & (results["selection"] == "last")
+        & (results["split"] == split)
+    ]
+    keys = ["base", "arm", "paradigm", "features", "base_seed", "continuation_seed"]
+    scores: Scores = {}
+    for key, value in kept.groupby(keys, dropna=False)["value"].mean().items():
+        *cell, base_seed, seed = key
+        pair = int(base_seed), None if pd.isna(seed) else int(seed)
+        scores.setdefault(tuple(cell), {})[pair] = float(value)
+    return scores
 
 
-def run_scores(
-    study: Study, results: pd.DataFrame, paradigm: str, features: str = "raw"
-) -> pd.DataFrame:
-    """The headline score of every run: test split, last epoch, mean over label subsets.
+def spread(values: Iterable[float]) -> tuple[float, float]:
+    """Mean, and standard deviation with divisor n - 1; NaN where there are too few values."""
+    values = list(values)
+    mean = float(np.mean(values)) if values else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student's t interval of a mean: mean -+ t(n - 1) std / sqrt(n); NaN for one value."""
+    mean, std = spread(values)
+    half = stats.t.ppf((1 + level) / 2, max(len(values) - 1, 1)) * std / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def paired_difference(
+    scores: Mapping[Seeds, float], reference: Mapping[Seeds, float]
+) -> Difference | None:
+    """Scores of an arm minus those of its reference, seed by seed.
+
+    A reference without continuation seeds (the base) is subtracted from every run of its base seed.
+    With several base seeds the differences are first averaged within each, because runs of one base
+    are not independent; the interval is then over base seeds.
 
     Returns:
-        Columns base, arm, base_seed, continuation_seed, value.
+        None when no pair shares its seeds.
     """
-    chosen = results[
-        (results["paradigm"] == paradigm)
-        & (results["metric"] == METRICS[study.paradigms[paradigm].kind])
-        & (results["features"] == features)
-        & (results["selection"] == "last")
-        & (results["split"] == "test")
-    ]
-    keys = ["base", "arm", "base_seed", "continuation_seed"]
-    return chosen.groupby(keys, dropna=False, as_index=False)["value"].mean()
-
-
-def cell(study: Study, scores: pd.DataFrame, base: str, arm: str) -> Cell | None:
-    """The cell of one arm of one base, or None when nothing was run.
-
-    Args:
-        scores: what ``run_scores`` returned.
-    """
-    mine = scores[(scores["base"] == base) & (scores["arm"] == arm)]
-    if mine.empty:
+    by_base: dict[int, list[float]] = {}
+    for (base_seed, seed), value in sorted(scores.items()):
+        other = reference.get((base_seed, seed), reference.get((base_seed, None)))
+        if other is not None:
+            by_base.setdefault(base_seed, []).append(value - other)
+    if not by_base:
         return None
-    values = mine["value"]
-    return Cell(
-        values.mean(),
-        values.std() if len(values) > 1 else math.nan,
-        len(values),
-        _difference(study, scores, base, arm),
-    )
+    values = next(iter(by_base.values()))
+    if len(by_base) > 1:
+        values = [float(np.mean(of_base)) for of_base in by_base.values()]
+    return Difference(float(np.mean(values)), *interval(values), len(values))
 
 
-def reference_of(study: Study, arm: str) -> str | None:
-    """What an arm is compared with: *continued* with the base, a criterion with *continued*."""
-    if arm == BASE_ARM:
+def reference_arm(study: Study, arm: str) -> str | None:
+    """What an arm is compared with; the base is compared with nothing."""
+    if arm == BASE:
         return None
     reference = study.arms[arm].reference
-    return BASE_ARM if reference == arm else reference
+    return BASE if reference == arm else reference
 
 
-def paired_difference(differences: pd.Series) -> Difference:
-    """Mean and 95 % interval of one difference per seed."""
-    from scipy import stats
+def more_than_chance(count: int, total: int) -> bool:
+    """Whether ``count`` of ``total`` intervals on one side of 0 are more than chance explains.
 
-    n = len(differences)
-    mean = float(differences.mean())
-    if n < 2:
-        return Difference(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf(0.975, n - 1) * differences.std() / math.sqrt(n))
-    return Difference(mean, mean - half, mean + half, n)
+    Without any effect each interval lies above 0 with probability (1 - level) / 2; the count is
+    called more when a binomial count reaches it in less than 5 % of cases.
+    """
+    return bool(stats.binom.sf(count - 1, total, (1 - LEVEL) / 2) < 0.05)
 
 
-def _difference(study: Study, scores: pd.DataFrame, base: str, arm: str) -> Difference | None:
-    reference = reference_of(study, arm)
-    if reference is None:
-        return None
-    pairs_by = ["base_seed"] if reference == BASE_ARM else ["base_seed", "continuation_seed"]
-    mine, other = (
-        scores[(scores["base"] == base) & (scores["arm"] == name)] for name in (arm, reference)
-    )
-    paired = mine.merge(other, on=pairs_by, suffixes=("", "_reference"))
-    if paired.empty:
-        return None
-    return paired_difference(paired["value"] - paired["value_reference"])
+__all__ = [
+    "BASE",
+    "LEVEL",
+    "Difference",
+    "Scores",
+    "headline_scores",
+    "interval",
+    "more_than_chance",
+    "paired_difference",
+    "reference_arm",
+    "spread",
+]

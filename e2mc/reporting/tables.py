@@ -1,382 +1,240 @@
-"""The paper's tables from result files: one content, written as CSV, Markdown, LaTeX and HTML."""
+"""A table of a study: our scores, the paper's, and what they say in words."""
 
 from __future__ import annotations
 
-import html
-import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from e2mc.reporting.published import published_value
-from e2mc.reporting.statistics import Cell, Difference, cell, reference_of, run_scores
-from e2mc.study import BASE_ARM, Linear, Study
+from e2mc.reporting import layout
+from e2mc.reporting.entries import Entry, kinds_of_features, select, table_entries
+from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
+from e2mc.reporting.statistics import BASE, Difference
+from e2mc.reporting.verdict import plain_label, verdict
 
-LEGEND = (
-    "Mean ± standard deviation over seeds, in percent. In brackets the paired difference to the "
-    "reference (a criterion: continued pre-training with the same seeds; continued: the base), "
-    "▲ or ▼ where its 95 % interval (Student's t) excludes zero, ≈ where the difference is within "
-    "noise. Bold: the highest mean of the group."
-)
+if TYPE_CHECKING:
+    from e2mc.study import Study
 
-
-@dataclass(frozen=True)
-class Line:
-    """One printed line: the label of a group of rows, or a row with one text per column."""
-
-    label: str
-    texts: tuple[str, ...] = ()
-    bold: tuple[bool, ...] = ()
-
-    @property
-    def is_group(self) -> bool:
-        return not self.texts
+SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
+MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 
 
 @dataclass(frozen=True)
-class Block:
-    """A printed table with its heading."""
-
-    title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A finished table.
-
-    Attributes:
-        title: heading.
-        blocks: printed tables, the main one first.
-        notes: paragraphs below.
-        cells: tidy rows for the CSV.
-    """
+class ResultTable:
+    """A finished table. Every format holds the same numbers; the CSV also holds the intervals."""
 
     title: str
     blocks: tuple[Block, ...]
+    verdict: str
     notes: tuple[str, ...]
-    cells: pd.DataFrame
-
-    def csv(self) -> str:
-        return self.cells.to_csv(index=False, float_format="%.4f")
+    entries: tuple[Entry, ...]
 
     def markdown(self) -> str:
-        parts = [f"## {self.title}"]
-        for block in self.blocks:
-            rows = [["", *block.columns], ["---", *["---:"] * len(block.columns)]]
-            for line in block.lines:
-                texts = [
-                    f"**{text}**" if bold else text
-                    for text, bold in zip(line.texts, line.bold, strict=True)
-                ]
-                label = f"*{line.label}*" if line.is_group else line.label
-                rows.append([label, *(texts or [""] * len(block.columns))])
-            lines = ["| " + " | ".join(row) + " |" for row in rows]
-            parts += [f"**{block.title}**", "\n".join(lines)]
-        return "\n\n".join([*parts, *self.notes]) + "\n"
+        return layout.markdown(self.title, self.blocks, self.verdict, self.notes)
 
     def latex(self) -> str:
-        body = []
-        for block in self.blocks:
-            spec = "l" + "r" * len(block.columns)
-            lines = [
-                rf"\section*{{{_latex(block.title)}}}",
-                rf"\begin{{tabular}}{{{spec}}}",
-                r"\toprule",
-                " & ".join(["", *map(_latex, block.columns)]) + r" \\",
-            ]
-            for line in block.lines:
-                if line.is_group:
-                    width = len(block.columns) + 1
-                    label = rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(line.label)}}}}}"
-                    lines += [r"\midrule", label + r" \\"]
-                    continue
-                texts = [
-                    rf"\textbf{{{_latex(text)}}}" if bold else _latex(text)
-                    for text, bold in zip(line.texts, line.bold, strict=True)
-                ]
-                lines.append(" & ".join([_latex(line.label), *texts]) + r" \\")
-            lines += [r"\bottomrule", r"\end{tabular}"]
-            body.append("\n".join(lines))
-        notes = "\n\n".join(_latex(note) for note in self.notes)
-        return _LATEX % (_latex(self.title), "\n\n".join(body), notes)
+        """A document that compiles by itself; each block is one ``tabular`` to copy."""
+        return layout.latex(self.title, self.blocks, self.verdict, self.notes)
 
     def html(self) -> str:
-        parts = [f"<h1>{html.escape(self.title)}</h1>"]
-        for block in self.blocks:
-            rows = ["<tr><th></th>" + _tags("th", block.columns) + "</tr>"]
-            for line in block.lines:
-                if line.is_group:
-                    width = len(block.columns) + 1
-                    label = html.escape(line.label)
-                    rows.append(f'<tr class="group"><th colspan="{width}">{label}</th></tr>')
-                    continue
-                texts = "".join(
-                    f"<td{' class=best' if bold else ''}>{html.escape(text)}</td>"
-                    for text, bold in zip(line.texts, line.bold, strict=True)
-                )
-                rows.append(f"<tr><th>{html.escape(line.label)}</th>{texts}</tr>")
-            parts.append(f"<h2>{html.escape(block.title)}</h2><table>{''.join(rows)}</table>")
-        parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        return _HTML % (html.escape(self.title), "\n".join(parts))
+        return layout.html(self.title, self.blocks, self.verdict, self.notes)
+
+    def csv(self) -> str:
+        """One row per base, arm, column and kind of features."""
+        frame = pd.DataFrame([entry.flat() for entry in self.entries])
+        return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 
-def build_table(study: Study, name: str, results: pd.DataFrame) -> Table:
-    """A table of the study from collected results.
+def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
+    """The table ``name`` of a study from its results.
 
-    The main block, the linear columns again on whitened features, and where the study names the
-    paper's table, the criterion's gain there beside ours.
+    Args:
+        study: what is shown, and how it is called.
+        name: key of ``study.tables``.
+        results: what ``collect`` returns; rows that are not of this table do not matter.
+
+    Raises:
+        ValueError: when the study has no such table.
     """
-    spec = study.tables[name]
-    kinds = {"raw": list(spec.columns)}
-    kinds["whitened"] = [c for c in spec.columns if isinstance(study.paradigms[c], Linear)]
-    cells = {
-        (base, arm, column, features): found
-        for features, columns in kinds.items()
-        for column in columns
-        for scores in [run_scores(study, results, column, features)]
-        for base, arm in _rows(study, name)
-        if (found := cell(study, scores, base, arm)) is not None
-    }
-    heading = f"{spec.title} ({study.title})"
-    blocks = [_score_block(study, name, kinds["raw"], cells, "raw", heading)]
-    if kinds["whitened"]:
-        title = "The same on whitened features, a control that needs no training"
-        blocks.append(_score_block(study, name, kinds["whitened"], cells, "whitened", title))
-    if spec.published is not None:
-        blocks.append(_published_block(study, name, cells))
-    notes = [LEGEND, _seeds_note(study), *_verdict(study, name, cells), *_code_note(results)]
-    return Table(heading, tuple(blocks), tuple(notes), _tidy(study, name, kinds, cells))
+    if name not in study.tables:
+        there = ", ".join(study.tables)
+        raise ValueError(f"table {name!r} does not exist, expected one of {there}")
+    table = study.tables[name]
+    results = select(study, results, table.rows, table.columns, study.seeds.continuation)
+    entries = table_entries(study, name, results)
+    return ResultTable(
+        title=f"{table.title}: {study.title}",
+        blocks=tuple(_blocks(study, name, entries)),
+        verdict=verdict(study, entries),
+        notes=tuple(_notes(study, entries, results)),
+        entries=tuple(entries),
+    )
 
 
-Cells = dict[tuple[str, str, str, str], Cell]
+def _blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block]:
+    columns = study.tables[name].columns
+    raw = [entry for entry in entries if entry.features == "raw"]
+    whitened = [entry for entry in entries if entry.features == "whitened"]
+    names = {base: study.bases[base].label for base in study.bases}
+    with_gaps = {base: names[base] + _gap_text(study, base, raw) for base in study.bases}
+    yield _block(study, "Scores on the features as they are", columns, with_gaps, raw, _score_rows)
+    linear = [column for column in columns if "whitened" in kinds_of_features(study, column)]
+    if linear:
+        title = "Scores on whitened features (linear classifiers only)"
+        yield _block(study, title, linear, names, whitened, _score_rows)
+    if any(entry.published for entry in raw):
+        yield _block(study, "The paper's scores", columns, names, raw, _paper_rows)
+    if any(entry.published_difference is not None for entry in raw):
+        title = "Difference to the reference, in the paper and here"
+        yield _block(study, title, columns, with_gaps, raw, _comparison_rows)
 
 
-def _rows(study: Study, name: str) -> list[tuple[str, str]]:
-    return [(row.base, arm) for row in study.tables[name].rows for arm in row.arms]
+RowsOf = Callable[["Study", Sequence[Entry], Sequence[Entry]], Iterable[Row]]
 
 
-def _score_block(
-    study: Study, name: str, columns: list[str], cells: Cells, features: str, title: str
+def _block(
+    study: Study,
+    title: str,
+    columns: Sequence[str],
+    names: Mapping[str, str],
+    entries: Sequence[Entry],
+    rows_of: RowsOf,
 ) -> Block:
-    lines = []
-    for row in study.tables[name].rows:
-        lines.append(Line(study.bases[row.base].label))
-        grid = {
-            arm: [cells.get((row.base, arm, column, features)) for column in columns]
-            for arm in row.arms
-        }
-        best = [
-            max((item.mean for item in column if item is not None), default=math.nan)
-            for column in zip(*grid.values(), strict=True)
+    """A block with one group per base; ``rows_of`` makes the rows of an arm, or none."""
+    groups = []
+    for base in dict.fromkeys(entry.base for entry in entries):
+        group = [entry for entry in entries if entry.base == base]
+        rows = [
+            row
+            for arm in dict.fromkeys(entry.arm for entry in group)
+            for row in rows_of(study, [entry for entry in group if entry.arm == arm], group)
         ]
-        for arm, found in grid.items():
-            lines.append(
-                Line(
-                    study.arm_label(arm),
-                    tuple(_text(item) for item in found),
-                    tuple(
-                        item is not None and item.mean == highest
-                        for item, highest in zip(found, best, strict=True)
-                    ),
-                )
-            )
+        if rows:
+            groups.append(Group(names[base], tuple(rows)))
     labels = tuple(study.paradigms[column].label for column in columns)
-    return Block(title, labels, tuple(lines))
+    return Block(title, labels, tuple(groups))
 
 
-def _text(found: Cell | None) -> str:
-    if found is None:
-        return "not run"
-    text = f"{found.mean:.2f}"
-    if not math.isnan(found.std):
-        text += f" ± {found.std:.2f}"
-    if found.difference is not None:
-        text += f" ({_signed(found.difference.mean)} {found.difference.mark})"
-    return text
+def _score_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
+    yield Row(study.arm_label(arm[0].arm), tuple(_score(entry, group) for entry in arm))
+    if any(entry.difference for entry in arm):
+        reference = plain_label(study, arm[0].reference)
+        cells = tuple(_difference(entry.difference) for entry in arm)
+        yield Row(f"− {reference}", cells, difference=True)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def _score(entry: Entry, group: Sequence[Entry]) -> Cell:
+    if entry.missing:
+        return Cell(entry.missing, missing=True)
+    rivals = [round(e.mean, 2) for e in group if e.column == entry.column and not e.missing]
+    best = len(rivals) > 1 and round(entry.mean, 2) == max(rivals)
+    return Cell(value_text(entry.mean, entry.std), bold=best, hint=f"n = {entry.n}")
 
 
-def _published_block(study: Study, name: str, cells: Cells) -> Block:
-    """Criterion minus continued, in points: the paper's and ours."""
-    spec = study.tables[name]
-    lines = []
-    for row in spec.rows:
-        lines.append(Line(study.bases[row.base].label))
-        for arm in row.arms:
-            if arm in (BASE_ARM, "continued"):
-                continue
-            theirs = tuple(_published_gain(study, name, row.base, arm, c) for c in spec.columns)
-            ours = tuple(
-                "not run"
-                if (found := cells.get((row.base, arm, c, "raw"))) is None
-                or found.difference is None
-                else f"{_signed(found.difference.mean)} {found.difference.mark}"
-                for c in spec.columns
-            )
-            plain = (False,) * len(spec.columns)
-            lines.append(Line(f"{study.arm_label(arm)}, paper", theirs, plain))
-            lines.append(Line(f"{study.arm_label(arm)}, here", ours, plain))
-    title = "Gain over continued pre-training, in points: the paper (ImageNet, ResNet-50) and here"
-    return Block(title, tuple(study.paradigms[c].label for c in spec.columns), tuple(lines))
+def _difference(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell()
+    text = f"{signed(difference.mean)} {MARKS[difference.sign]}"
+    if difference.sign is None:
+        return Cell(text, hint="one pair: no interval")
+    return Cell(
+        text,
+        hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
+        f"n = {difference.n}",
+    )
 
 
-def _published_gain(study: Study, name: str, base: str, arm: str, column: str) -> str:
-    table, label = study.tables[name].published, study.bases[base].published
-    if table is None or label is None:
-        return "–"
-    mine = published_value(table, label, arm, column)
-    other = published_value(table, label, "continued", column)
-    if mine is None or other is None:
-        return "–"
-    return f"{_signed(mine['value'] - other['value'])}{mine['mark']}"
+def _paper_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
+    if not any(entry.published for entry in arm):
+        return
+    cells = []
+    for entry in arm:
+        paper = entry.published
+        if paper is None:
+            cells.append(Cell())
+            continue
+        rivals = [e.published.value for e in group if e.column == entry.column and e.published]
+        best = len(rivals) > 1 and paper.value == max(rivals)
+        cells.append(Cell(value_text(paper.value, paper.std) + paper.mark, bold=best))
+    yield Row(study.arm_label(arm[0].arm), tuple(cells))
 
 
-def _seeds_note(study: Study) -> str:
-    bases, runs = len(study.seeds.base), len(study.seeds.continuation)
-    note = (
-        f"Runs per cell: {bases} pre-trained model{'s' if bases > 1 else ''} x {runs} seeds of "
-        "continued pre-training; the base itself is one run per model."
+def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
+    if arm[0].arm in (BASE, "continued") or all(e.published_difference is None for e in arm):
+        return
+    name = f"{plain_label(study, arm[0].arm)} − {plain_label(study, arm[0].reference)}"
+    paper = tuple(
+        Cell() if e.published_difference is None else Cell(signed(e.published_difference))
+        for e in arm
+    )
+    yield Row(f"{name}, paper", paper)
+    yield Row(f"{name}, here", tuple(_difference(entry.difference) for entry in arm))
+
+
+def _gap_text(study: Study, base: str, entries: Sequence[Entry]) -> str:
+    """What continued training alone still changes, where the base was not trained to the end."""
+    gaps = [
+        entry.difference.mean
+        for entry in entries
+        if (entry.base, entry.arm, entry.features) == (base, "continued", "raw")
+        and entry.difference
+        and study.paradigms[entry.column].kind == "linear"
+        and study.paradigms[entry.column].dataset == "images"
+    ]
+    largest = max(gaps, key=abs, default=0.0)
+    return f" (gap {signed(largest)})" if abs(largest) > SATURATED else ""
+
+
+def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Iterable[str]:
+    bases = len(study.seeds.base)
+    runs = bases * len(study.seeds.continuation)
+    yield (
+        "Percent: accuracy, or mean average precision for mAP. Mean ± standard deviation of "
+        f"{runs} {'run' if runs == 1 else 'runs'} per arm ({bases} pre-training × "
+        f"{len(study.seeds.continuation)} continuation seeds) and {bases} per base; each run is "
+        "the mean over its label subsets. Bold: best of its group."
+    )
+    yield (
+        "Rows that begin with − are paired differences, seed by seed, in points. ▲ above and ▼ "
+        "below: the 95 % t interval excludes 0. ≈ within noise: it contains 0. ? one pair, no "
+        "interval. The intervals are in the CSV."
     )
     if bases == 1:
-        note += (
-            " The intervals are over the continuation seeds of one pre-trained model each; how the "
-            "differences vary from one pre-training to another they do not cover."
+        yield (
+            "The intervals are over continuation seeds of one pre-training seed per base. They do "
+            "not cover another pre-training, other test images or another data set, and they are "
+            "not corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
         )
-    return note
-
-
-def _verdict(study: Study, name: str, cells: Cells) -> list[str]:
-    """For every arm with a reference of its own kind: in how many cells it is above or below."""
-    found: list[tuple[str, Difference]] = []
-    for (_, arm, _, features), item in cells.items():
-        if arm not in (BASE_ARM, "continued") and features == "raw" and item.difference is not None:
-            found.append((arm, item.difference))
-    lines = []
-    for arm in dict.fromkeys(arm for arm, _ in found):
-        marks = [difference.mark for other, difference in found if other == arm]
-        above, below = marks.count("▲"), marks.count("▼")
-        against = study.arm_label(reference_of(study, arm) or BASE_ARM)
-        text = (
-            f"{study.arm_label(arm)} against {against}, raw features: above in {above}, below in "
-            f"{below}, within noise in {len(marks) - above - below} of {len(marks)} cells."
+    else:
+        yield (
+            f"The intervals are over {bases} pre-training seeds, after averaging over continuation "
+            "seeds. They do not cover other test images or another data set, and they are not "
+            "corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
         )
-        if above <= below:
-            text += " At this scale it does not help."
-        lines.append(text)
-    if lines:
-        lines.append(
-            "With 95 % intervals about one cell in twenty leaves zero by chance; no correction for "
-            "the number of cells was made."
+    if any(_gap_text(study, base, entries) for base in study.bases):
+        yield (
+            f"gap: a base that continued training alone changes by more than {SATURATED} points of "
+            "linear accuracy (the largest of the linear columns), so it was not at its end."
         )
-    return lines
+    marks = sorted({e.published.mark for e in entries if e.published and e.published.mark})
+    if marks:
+        yield f"{' and '.join(marks)}: mark as in the paper's table."
+    if any(e.published for e in entries):
+        yield "An empty cell of the paper's rows has no counterpart in the paper's table."
+    for entry in entries:
+        if entry.features == "raw" and 0 < entry.n < entry.planned:
+            yield (
+                f"{study.bases[entry.base].label}, {study.arm_label(entry.arm)}, "
+                f"{study.paradigms[entry.column].label}: {entry.n} of {entry.planned} runs so far."
+            )
+    versions = sorted(results["code_hash"].unique())
+    if len(versions) > 1:
+        yield (
+            f"The results come from {len(versions)} versions of the code "
+            f"({', '.join(versions)}), so differences may be due to it: run them again."
+        )
 
 
-def _code_note(results: pd.DataFrame) -> list[str]:
-    versions = results["code_hash"].nunique()
-    if versions == 1:
-        return []
-    return [f"These results come from {versions} versions of the code (code_hash in results.csv)."]
-
-
-def _tidy(study: Study, name: str, kinds: dict[str, list[str]], cells: Cells) -> pd.DataFrame:
-    spec = study.tables[name]
-    rows = []
-    for features, columns in kinds.items():
-        for base, arm in _rows(study, name):
-            for column in columns:
-                found = cells.get((base, arm, column, features))
-                difference = None if found is None else found.difference
-                label = study.bases[base].published
-                theirs = None
-                if spec.published is not None and label is not None and features == "raw":
-                    theirs = published_value(spec.published, label, arm, column)
-                rows.append(
-                    {
-                        "base": base,
-                        "arm": arm,
-                        "column": column,
-                        "features": features,
-                        "n": 0 if found is None else found.n,
-                        "mean": None if found is None else found.mean,
-                        "std": None if found is None else found.std,
-                        "reference": reference_of(study, arm),
-                        "difference": None if difference is None else difference.mean,
-                        "ci_low": None if difference is None else difference.low,
-                        "ci_high": None if difference is None else difference.high,
-                        "within_noise": None if difference is None else difference.mark == "≈",
-                        "published_value": None if theirs is None else theirs["value"],
-                        "published_std": None if theirs is None else theirs["std"],
-                        "published_mark": None if theirs is None else theirs["mark"],
-                        "missing": "not run" if found is None else None,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def _tags(tag: str, texts: tuple[str, ...]) -> str:
-    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-
-def _latex(text: str) -> str:
-    replaced = {
-        "\\": r"\textbackslash{}",
-        "%": r"\%",
-        "&": r"\&",
-        "_": r"\_",
-        "#": r"\#",
-        "±": r"$\pm$",
-        "−": r"$-$",
-        "–": "--",
-        "▲": r"$\blacktriangle$",
-        "▼": r"$\blacktriangledown$",
-        "≈": r"$\approx$",
-        "†": r"$^\dagger$",
-    }
-    return "".join(replaced.get(char, char) for char in text)
-
-
-_LATEX = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
-\usepackage[utf8]{inputenc}
-\usepackage{amssymb}
-\usepackage{booktabs}
-\usepackage[landscape, margin=1cm]{geometry}
-\setlength{\parindent}{0pt}
-\begin{document}
-\section*{%s}
-\small
-%s
-
-\bigskip
-%s
-\end{document}
-"""
-
-_HTML = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>%s</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem;
-  color: #222; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
-table { border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; }
-td, th { padding: .25rem .7rem; text-align: right; font-weight: normal; white-space: nowrap; }
-th:first-child { text-align: left; }
-tr:first-child th { border-bottom: 1px solid; }
-tr.group th { font-style: italic; border-top: 1px solid #aaa; }
-.best { font-weight: bold; }
-p { max-width: 60rem; }
-</style>
-</head>
-<body>
-%s
-</body>
-</html>
-"""
+__all__ = ["ResultTable", "build_table"]

@@ -1,0 +1,158 @@
+"""The cells of a table, with all that is known of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from e2mc.reporting.published import Published, published_table
+from e2mc.reporting.statistics import (
+    Difference,
+    headline_scores,
+    paired_difference,
+    reference_arm,
+    spread,
+)
+
+if TYPE_CHECKING:
+    from e2mc.study import Rows, Study
+
+NOTHING = Difference(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table.
+
+    Attributes:
+        base, arm, column, features: where it is.
+        n: runs that it rests on.
+        planned: runs that the study asks for.
+        mean, std: of the runs' headline scores; NaN where there is none.
+        reference: arm it is compared with.
+        difference: to the reference, paired by seeds.
+        published: the paper's number.
+        published_difference: to the paper's number for the reference.
+        missing: why there is no score.
+    """
+
+    base: str
+    arm: str
+    column: str
+    features: str
+    n: int
+    planned: int
+    mean: float
+    std: float
+    reference: str | None
+    difference: Difference | None
+    published: Published | None
+    published_difference: float | None
+    missing: str
+
+    def flat(self) -> dict[str, object]:
+        """Its row of the CSV."""
+        difference = self.difference or NOTHING
+        paper = self.published or Published(math.nan, None, "")
+        return {
+            "base": self.base,
+            "arm": self.arm,
+            "column": self.column,
+            "features": self.features,
+            "n": self.n,
+            "mean": self.mean,
+            "std": self.std,
+            "reference": self.reference,
+            "difference": difference.mean,
+            "ci_low": difference.low,
+            "ci_high": difference.high,
+            "difference_n": difference.n,
+            "within_noise": None if difference.sign is None else difference.sign == 0,
+            "published": paper.value,
+            "published_std": paper.std,
+            "published_mark": paper.mark,
+            "published_difference": self.published_difference,
+            "missing": self.missing,
+        }
+
+
+def select(
+    study: Study,
+    results: pd.DataFrame,
+    rows: Sequence[Rows],
+    columns: Sequence[str],
+    seeds: Sequence[int],
+) -> pd.DataFrame:
+    """The results of some rows and columns of a study, with these continuation seeds."""
+    wanted = {(row.base, arm) for row in rows for arm in row.arms}
+    pairs = pd.MultiIndex.from_frame(results[["base", "arm"]])
+    seed = results["continuation_seed"]
+    return results[
+        (results["study"] == study.name)
+        & pairs.isin(wanted)
+        & results["paradigm"].isin(columns)
+        & results["base_seed"].isin(study.seeds.base)
+        & (seed.isna() | seed.isin(seeds))
+    ]
+
+
+def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]:
+    """Every cell of a table, in its order; linear columns a second time on whitened features.
+
+    Args:
+        study: whose table it is.
+        name: key of ``study.tables``.
+        results: those of the table, from ``select``.
+    """
+    table = study.tables[name]
+    scores = headline_scores(study, results)
+    evaluated = set(zip(results["base"], results["arm"], results["paradigm"], strict=True))
+    paper = {} if table.published is None else published_table(table.published)
+    found = []
+    for rows in table.rows:
+        label = study.bases[rows.base].published
+        for arm in rows.arms:
+            reference = reference_arm(study, arm)
+            for column in table.columns:
+                ours = paper.get((label, arm, column))
+                theirs = paper.get((label, reference, column))
+                for features in kinds_of_features(study, column):
+                    runs = scores.get((rows.base, arm, column, features), {})
+                    others = scores.get((rows.base, reference, column, features), {})
+                    mean, std = spread(runs.values())
+                    raw = features == "raw"  # the paper has no whitened features
+                    entry = Entry(
+                        rows.base,
+                        arm,
+                        column,
+                        features,
+                        n=len(runs),
+                        planned=len(study.seeds.base) * len(study.continuation_seeds(arm)),
+                        mean=mean,
+                        std=std,
+                        reference=reference,
+                        difference=paired_difference(runs, others),
+                        published=ours if raw else None,
+                        published_difference=(
+                            round(ours.value - theirs.value, 4) if raw and ours and theirs else None
+                        ),
+                        missing="" if runs else _why((rows.base, arm, column) in evaluated),
+                    )
+                    found.append(entry)
+    return found
+
+
+def _why(evaluated: bool) -> str:
+    return "not evaluated for this arm" if evaluated else "not run"
+
+
+def kinds_of_features(study: Study, column: str) -> tuple[str, ...]:
+    """Linear classifiers also see whitened features."""
+    return ("raw", "whitened") if study.paradigms[column].kind == "linear" else ("raw",)
+
+
+__all__ = ["Entry", "kinds_of_features", "select", "table_entries"]

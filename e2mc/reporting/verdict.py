@@ -1,0 +1,143 @@
+"""What a table says, in words that follow from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from e2mc.reporting.entries import Entry
+from e2mc.reporting.layout import signed
+from e2mc.reporting.statistics import BASE, more_than_chance
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
+
+
+def verdict(study: Study, entries: Sequence[Entry]) -> str:
+    """One paragraph: for each arm whether it helps, base by base, and whether chance explains it.
+
+    Only arms with a criterion are judged, on raw features; whitened ones are counted.
+    """
+    judged = list(dict.fromkeys((e.arm, e.reference) for e in entries if _judged(study, e.arm)))
+    if not judged:
+        return "This table holds no criterion to judge."
+    return " ".join(_verdict_of_arm(study, arm, entries) for arm, _ in judged)
+
+
+def _judged(study: Study, arm: str) -> bool:
+    """Whether an arm, or what it is a variant of, has a criterion."""
+    while arm != BASE and study.arms[arm].criterion is None:
+        if study.arms[arm].variant_of is None:
+            return False
+        arm = study.arms[arm].variant_of
+    return arm != BASE
+
+
+def _verdict_of_arm(study: Study, arm: str, entries: Sequence[Entry]) -> str:
+    of_arm = [entry for entry in entries if entry.arm == arm]
+    raw = [entry for entry in of_arm if entry.features == "raw"]
+    name = plain_label(study, arm)
+    against = plain_label(study, raw[0].reference)
+    compared = [entry for entry in raw if entry.difference is not None]
+    if not compared:
+        return f"{name} − {against}: nothing to compare yet."
+    sentences = []
+    for base in dict.fromkeys(entry.base for entry in compared):
+        of_base = [entry for entry in compared if entry.base == base]
+        sentences.append(f"{study.bases[base].label}: {_base_in_words(study, of_base)}")
+    signs = [entry.difference.sign for entry in compared]
+    if None in signs:
+        judgement = "One run each: nothing can be said about noise."
+    else:
+        judgement = f"{_count(signs)} {_judgement(name, signs)}"
+    return " ".join(
+        [
+            f"{name} − {against}. {'; '.join(sentences)}.",
+            judgement,
+            *_whitened(of_arm),
+            *_against_paper(compared),
+        ]
+    )
+
+
+def _base_in_words(study: Study, entries: Sequence[Entry]) -> str:
+    """Columns above and below by name, the others by number."""
+    parts = []
+    for sign, word in ((1, "above on"), (-1, "below on")):
+        there = [
+            f"{study.paradigms[e.column].label} ({signed(e.difference.mean)})"
+            for e in entries
+            if e.difference.sign == sign
+        ]
+        if there:
+            parts.append(f"{word} {_listed(there)}")
+    for sign, word in ((0, "within noise on"), (None, "not told from noise on")):
+        number = sum(e.difference.sign == sign for e in entries)
+        if number:
+            whole = number == len(entries)
+            parts.append(f"{word} {_all_of(number) if whole else _columns(number)}")
+    return ", ".join(parts)
+
+
+def _count(signs: Sequence[int | None]) -> str:
+    above, below, within = (signs.count(sign) for sign in (1, -1, 0))
+    return f"Of {_comparisons(len(signs))}, {above} above, {below} below, {within} within noise."
+
+
+def _judgement(name: str, signs: Sequence[int]) -> str:
+    helps = more_than_chance(signs.count(1), len(signs))
+    hurts = more_than_chance(signs.count(-1), len(signs))
+    if helps and hurts:
+        return f"{name} helps in some comparisons and hurts in others, more of each than by chance."
+    if helps:
+        return f"{name} helps in more comparisons than chance explains."
+    if hurts:
+        return f"At this scale {name} does not help; it hurts more often than chance explains."
+    return (
+        f"At this scale {name} does not help: no more comparisons are above noise than chance "
+        "explains."
+    )
+
+
+def _whitened(entries: Sequence[Entry]) -> list[str]:
+    signs = [e.difference.sign for e in entries if e.features == "whitened" and e.difference]
+    if not signs or None in signs:
+        return []
+    above, below, within = (signs.count(sign) for sign in (1, -1, 0))
+    return [f"On whitened features: {above} above, {below} below, {within} within noise."]
+
+
+def _against_paper(entries: Sequence[Entry]) -> list[str]:
+    both = [e for e in entries if e.published_difference]
+    if not both:
+        return []
+    same = [e for e in both if e.difference.mean * e.published_difference > 0]
+    clear = [e for e in same if e.difference.sign]
+    return [
+        f"The paper gives a difference that is not 0 for {len(both)} of these; ours has its sign "
+        f"in {len(same)}, and is beyond noise in {len(clear)} of those."
+    ]
+
+
+def plain_label(study: Study, arm: str) -> str:
+    """The arm's label as a noun: "+ E2MC" is called E2MC."""
+    return study.arm_label(arm).removeprefix("+").strip()
+
+
+def _listed(items: Sequence[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
+
+
+def _columns(number: int) -> str:
+    return "1 column" if number == 1 else f"{number} columns"
+
+
+def _all_of(number: int) -> str:
+    return "its only column" if number == 1 else f"all {number} columns"
+
+
+def _comparisons(number: int) -> str:
+    return "1 comparison" if number == 1 else f"{number} comparisons"
+
+
+__all__ = ["plain_label", "verdict"]
