@@ -10,8 +10,11 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: all env test lint
 
+# flock frees itself when make is killed, Snakemake's own lock would stay
+LOCK := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .make.lock,)
+
 all: env
-	snakemake --cores $(CORES) all report
+	$(LOCK) snakemake --cores $(CORES) $(if $(LOCK),--nolock) all report
 	@e2mc where
 
 env: $(BIN)/.installed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from e2mc.launching import EXPECTED_ERRORS
-from e2mc.study import BASE_ARM, FineTune, Run, Study, load_study
+from e2mc.study import BASE_ARM, Config, FineTune, Run, Study, load_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--arm", required=True, help="e.g. continued, e2mc")
         added.add_argument("--seed", type=int, default=0, help="of the continued pre-training")
     evaluate.add_argument("--paradigm", required=True, help="e.g. linear_1, semisup_10")
+    schema = command("schema", _schema, "print the JSON schema of study files or of config.yaml")
+    schema.add_argument("--of", choices=("study", "config"), default="study")
     command("where", _where, "say where the tables, figures and the report are")
     return parser
 
@@ -98,6 +101,11 @@ def _evaluate(study: Study, options: argparse.Namespace) -> None:
         datasets = {name: _needed(study, name) for name in ("images", "digits", "outfits")}
         steps.evaluate_frozen(study, run, checkpoint, datasets, outputs, options.device)
     print(output)
+
+
+def _schema(study: Study, options: argparse.Namespace) -> None:
+    model = {"study": Study, "config": Config}[options.of]
+    print(json.dumps(model.model_json_schema(), indent=2))
 
 
 def _where(study: Study, options: argparse.Namespace) -> None:

@@ -108,8 +108,9 @@ def mapped_entropy(
     """`marginal_entropy` of mapping(z), with spacings as precise in both tails.
 
     In floating point F(z) rounds to 1 in the upper tail long before 1 - F(z) = F(-z) rounds to 0.
-    Hence a spacing that lies rather above 0 is measured on F(-z): in float32, at column standard
-    deviation 3, the gradient of the normal map is then right to 1e-6 instead of 1e-1.
+    Hence a spacing that lies rather above 0 is measured on F(-z). In float32, at N = 512 and
+    standard deviation 3, gradients through the normal map are then right to 1e-5 of the largest,
+    where otherwise their error can exceed it.
 
     Args:
         z: (N, D) embeddings with N >= 2.
@@ -171,7 +172,7 @@ def _block_entropy(
     """Entropy of each column of x; its derivative by x goes to `gradient`, where given."""
     n = x.shape[0]
     scale = (n + 1) / m
-    values, order = x.T.contiguous().sort(dim=1)
+    values, order = _sort(x.T.contiguous())
     arguments = _spacings(values, mapping, m).mul_(scale).add_(epsilon)
     entropy = arguments.log().mean(dim=1)
     if gradient is not None:
@@ -183,6 +184,19 @@ def _block_entropy(
             by_value *= mapping.density(values)
         gradient.copy_(values.scatter_(1, order, by_value).T)
     return entropy
+
+
+def _sort(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending rows, and the order that makes them so."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return tuple(x.sort(dim=1))
+    # A CPU sorts numbers faster than pairs: here the order-preserving bits of the value, then its
+    # position.
+    bits = x.view(torch.int32)
+    bits = bits ^ (bits >> 31).bitwise_and_(0x7FFFFFFF)
+    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1]))
+    order = keys.sort(dim=1).values.bitwise_and_(0xFFFFFFFF)
+    return x.gather(1, order), order
 
 
 def _spacings(x: Tensor, mapping: Mapping | None, m: int) -> Tensor:
@@ -219,7 +233,7 @@ def offdiagonal_covariance(u: Tensor, *, divisor: float | None = None) -> Tensor
     min(N, D)^2 numbers in the forward pass. Where N < D, the subtraction costs the digits by which
     the off-diagonal sum is smaller than the whole.
 
-    Source: E2MC's covariance term, and that of VICReg (Bardes et al., 2022, equation 3).
+    Source: E2MC's covariance term, and that of VICReg (Bardes et al., 2022, equation 4).
     """
     u = _at_least_float32(u)
     return block_covariance(u, *u.shape, divisor=divisor)

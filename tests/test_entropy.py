@@ -52,7 +52,8 @@ def test_entropy_is_the_official_one(golden, same_value, epsilon, key):
 @few
 def test_entropy_is_that_of_van_es_less_a_constant(shape, window):
     n, d, seed = shape
-    m = min(window, n - 1, n // 2)  # scipy wants 2 m <= N
+    n += 1
+    m = min(window, (n - 1) // 2)  # scipy wants 2 m < N
     x = normal(n, d, seed)
     constant = sum(1 / k for k in range(m, n + 1)) + math.log(m / (n + 1))
     oracle = scipy.stats.differential_entropy(x.numpy(), window_length=m, method="van es")
@@ -145,7 +146,7 @@ def test_blocks_of_columns_do_not_change_anything():
     z = normal(2**12, 300)  # more than one block of 2^20 numbers
     weight = torch.linspace(0, 1, 300, dtype=torch.float64)
     whole = gradient(lambda z: weight @ mapped_entropy(z, "normal"), z)
-    alone = gradient(lambda z: (weight[290:] @ mapped_entropy(z, "normal")), z[:, 290:])
+    alone = gradient(lambda z: weight[290:] @ mapped_entropy(z, "normal"), z[:, 290:])
     torch.testing.assert_close(whole[:, 290:], alone)
 
 
@@ -201,7 +202,10 @@ def test_half_precision_is_left():
     "call, message",
     [
         (lambda: marginal_entropy(torch.rand(4)), r"float32 of shape \(4,\)"),
-        (lambda: marginal_entropy(torch.rand(1, 4)), r"N >= 2, got torch.float32 of shape \(1, 4\)"),
+        (
+            lambda: marginal_entropy(torch.rand(1, 4)),
+            r"N >= 2, got .* shape \(1, 4\)",
+        ),
         (lambda: marginal_entropy(torch.ones(3, 4, dtype=torch.int64)), "int64"),
         (lambda: marginal_entropy(torch.rand(4, 4), window=4), "1 to N - 1 = 3, got 4"),
         (lambda: marginal_entropy(torch.rand(4, 4), window=0), "got 0"),

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from e2mc.study import Run, Study, StudyError, code_hash, load_config, load_study
+from e2mc.study import Config, Run, Study, StudyError, code_hash, load_config, load_study
 
 
 @pytest.fixture(autouse=True)
@@ -121,5 +122,8 @@ def test_code_hash_depends_on_the_stage():
     assert len(set(hashes.values())) == 4
 
 
-def test_schema_can_be_made():
-    assert "bases" in Study.model_json_schema()["properties"]
+@pytest.mark.parametrize(("name", "model"), [("study", Study), ("config", Config)])
+def test_schema_files_are_up_to_date(name, model):
+    path = Path(f"workflow/schemas/{name}.json")
+    made = json.dumps(model.model_json_schema(), indent=2) + "\n"
+    assert path.read_text() == made, f"run `e2mc schema --of {name} > {path}`"

@@ -26,7 +26,7 @@ def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
 
     Complexity: O(N^2 D) time, N^2 memory.
 
-    Source: Wang, Isola, 2020 (arXiv 2005.10242), equation 4.
+    Source: Wang, Isola, 2020 (arXiv 2005.10242), section 4.1.
     """
     n = x.shape[0]
     squares = x.square().sum(dim=1)
@@ -60,7 +60,7 @@ class AUH(Criterion):
 
     Complexity: per view O(N^2 D) time, N^2 memory.
 
-    Reference: Wang, Isola, 2020 (arXiv 2005.10242), equation 4, as added to SwAV in
+    Reference: Wang, Isola, 2020 (arXiv 2005.10242), section 4.1, as added to SwAV in
     arXiv 2411.15931.
     """
 

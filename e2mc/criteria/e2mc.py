@@ -1,4 +1,4 @@
-"""E2MC: maximum-entropy coding of embeddings in the unit cube."""
+"""E2MC: effective entropy maximisation of embeddings in the unit cube."""
 
 from __future__ import annotations
 
@@ -50,12 +50,13 @@ class E2MC(Criterion):
     Complexity: per view O(D N log N + N D min(N, D)), over the W ranks; two (N, D) tensors are
     kept for the backward pass, and no D x D matrix is made where N < D.
 
-    Reference: arXiv 2411.15931; official code github.com/deepc94/e2mc, `get_ent_and_cov_loss`.
+    Reference: Chakraborty et al., 2024 (arXiv 2411.15931); official code github.com/deepc94/e2mc,
+    `get_ent_and_cov_loss`.
 
     Example:
         >>> criterion = E2MC(entropy_weight=10.0, covariance_weight=1.0)
-        >>> out = criterion(torch.randn(256, 64), torch.randn(256, 64))
-        >>> loss = method_loss + out.loss  # doctest: +SKIP
+        >>> z1, z2 = torch.randn(2, 256, 64)
+        >>> criterion(z1, z2).loss  # add it to your own loss
     """
 
     def __init__(

@@ -1,167 +1,244 @@
-"""Figures from result files."""
+"""Figures: how separable the features are, and what each criterion gains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from e2mc.reporting.statistics import Difference, cell, run_scores
-from e2mc.reporting.style import RC, colours
-from e2mc.state import atomic_path
-from e2mc.study import BASE_ARM, Study
+from e2mc.reporting.entries import Entry, select, table_entries
+from e2mc.reporting.style import GREY, INK, PALE, WIDTH, look, style
+from e2mc.reporting.verdict import plain_label
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Writes ``<stem>.pdf`` and ``<stem>.png``, the same bytes for the same figure."""
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        with atomic_path(stem.with_suffix(f".{kind}")) as temporary, matplotlib.rc_context(RC):
+def separability_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figure:
+    """Separability of one base's features, arm by arm.
+
+    (a) Densities of the cosine similarity within and between classes, mean over seeds, with the
+    AUC. (b) Class separation R², one dot per seed and a bar at the mean. (c) Share of random
+    labelings that a hyperplane separates, against n / d: with any margin (dots, by Cover's theorem
+    the same for all) and with a margin (lines).
+
+    Args:
+        study: which arms, and how they are called.
+        records: result files of paradigm "separability", of any arms of the study.
+
+    Raises:
+        ValueError: when no record belongs to the arms of ``study.separability``.
+    """
+    shown = study.separability
+    by_arm = {
+        arm: [r for r in records if (r["base"], r["arm"]) == (shown.base, arm)]
+        for arm in shown.arms
+    }
+    by_arm = {arm: found for arm, found in by_arm.items() if found}
+    if not by_arm:
+        raise ValueError(
+            f"no separability result of {shown.base} is of the arms {', '.join(shown.arms)}"
+        )
+    with style():
+        figure = Figure(figsize=(WIDTH, 2.6 + 0.3 * len(by_arm)), layout="constrained")
+        figure.suptitle(study.bases[shown.base].label, x=0.01, ha="left", weight="bold", size=9)
+        grid = figure.add_gridspec(
+            2, 2, width_ratios=(1.7, 1), height_ratios=(0.3 * len(by_arm), 1.9)
+        )
+        rows = figure.add_subplot(grid[0, 0])
+        _cosine_rows(rows, study, by_arm)
+        _class_separation(figure.add_subplot(grid[0, 1], sharey=rows), study, by_arm)
+        _labelings(figure.add_subplot(grid[1, :]), study, by_arm)
+    return figure
+
+
+def _cosine_rows(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]]]) -> None:
+    densities = {
+        arm: {
+            kind: np.mean([r["details"]["cosine"][kind] for r in found], axis=0)
+            for kind in ("within", "between")
+        }
+        for arm, found in by_arm.items()
+    }
+    tallest = max(float(curve.max()) for both in densities.values() for curve in both.values())
+    for i, (arm, found) in enumerate(by_arm.items()):
+        colour, _ = look(study, arm)
+        edges = np.asarray(found[0]["details"]["cosine"]["edges"])
+        bottom, height = -i - 0.4, 0.82 / tallest
+        within, between = (bottom + height * densities[arm][k] for k in ("within", "between"))
+        axes.stairs(within, edges, baseline=bottom, fill=True, color=colour, alpha=0.35, lw=0)
+        axes.stairs(within, edges, baseline=None, color=colour, lw=0.8)
+        axes.stairs(between, edges, baseline=None, color=INK, lw=0.7, ls=(0, (2.5, 1.2)))
+        auc = np.mean([_score(record, "auc") for record in found])
+        axes.text(-0.98, bottom + 0.1, f"AUC {auc:.3f}", fontsize=6, va="bottom")
+    axes.set(
+        title="(a) cosine similarity",
+        xlim=(-1, 1),
+        ylim=(-len(by_arm) + 0.5, 0.55),
+        xlabel="filled: within class\ndashed: between classes",
+    )
+    axes.set_yticks([-i for i in range(len(by_arm))], [study.arm_label(arm) for arm in by_arm])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _class_separation(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]]]) -> None:
+    for i, (arm, found) in enumerate(by_arm.items()):
+        colour, marker = look(study, arm)
+        values = [_score(record, "class_r2") for record in found]
+        axes.axhline(-i, color=PALE, lw=0.5, zorder=0)
+        axes.plot([np.mean(values)] * 2, [-i - 0.22, -i + 0.22], color=colour, lw=1)
+        axes.plot(values, [-i] * len(values), marker, color=colour, alpha=0.8, mew=0)
+    axes.set(title="(b) class R²", xlabel="1 − distance within\nclasses / overall")
+    axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=3)
+    axes.tick_params(axis="y", labelleft=False, length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _labelings(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]]]) -> None:
+    first = next(iter(by_arm.values()))[0]["details"]["labelings"]
+    axes.plot(first["n_over_d"], first["cover"], color=INK, lw=1, ls="--", zorder=1)
+    for arm, found in by_arm.items():
+        colour, marker = look(study, arm)
+        curves = [record["details"]["labelings"] for record in found]
+        x = curves[0]["n_over_d"]
+        any_margin, with_margin = (
+            np.mean([curve[share] for curve in curves], axis=0)
+            for share in ("share", "share_with_margin")
+        )
+        axes.plot(x, any_margin, marker, color=colour, mfc="none", mew=0.6, ms=3)
+        axes.plot(x, with_margin, "-", marker=marker, color=colour, ms=2.5, zorder=3)
+    axes.set(
+        title="(c) separable random labelings",
+        xlabel="points per dimension, n / d",
+        ylabel="share separable",
+        ylim=(-0.03, 1.05),
+    )
+    legend = [Line2D([], [], color=INK, lw=1, ls="--", label="Cover's count")]
+    legend.append(Line2D([], [], ls="", marker="o", color=INK, mfc="none", label="any margin"))
+    margin = f"margin ≥ {first['margin']:g}"
+    legend.append(Line2D([], [], color=INK, marker="o", ms=2.5, label=margin))
+    axes.legend(handles=legend, loc="lower left")
+
+
+def gain_figure(study: Study, results: pd.DataFrame, table_names: Sequence[str]) -> Figure:
+    """Forest plot: each criterion's paired difference to its reference, base by base.
+
+    Filled markers are raw features, open ones whitened; lines are 95 % t intervals; a cross is the
+    paper's difference. Beyond noise is where the line does not touch 0.
+
+    Args:
+        study: how bases, arms and columns are called.
+        results: what ``collect`` returns.
+        table_names: the tables whose cells are shown, each cell once.
+
+    Raises:
+        ValueError: when the results hold no difference.
+    """
+    entries: dict[tuple[str, str, str, str], Entry] = {}
+    for name in table_names:
+        table = study.tables[name]
+        kept = select(study, results, table.rows, table.columns, study.seeds.continuation)
+        for entry in table_entries(study, name, kept):
+            if entry.difference and entry.arm != "continued":
+                entries.setdefault((entry.base, entry.arm, entry.column, entry.features), entry)
+    if not entries:
+        raise ValueError(
+            f"no result of {', '.join(table_names)} can be compared with its reference"
+        )
+    bases = [base for base in study.bases if any(key[0] == base for key in entries)]
+    groups = {base: [e for e in entries.values() if e.base == base] for base in bases}
+    lines = {base: _lines(group) for base, group in groups.items()}
+    with style():
+        heights = [max(places.values()) + 1 for places in lines.values()]
+        figure = Figure(
+            figsize=(WIDTH, 0.8 + 0.06 * sum(heights) + 0.3 * len(bases)), layout="constrained"
+        )
+        panels = figure.subplots(
+            len(bases), 1, sharex=True, squeeze=False, height_ratios=heights
+        ).ravel()
+        for axes, base in zip(panels, bases, strict=True):
+            _forest(axes, study, groups[base], lines[base])
+            axes.set_title(study.bases[base].label)
+        panels[-1].set_xlabel("difference to continued pre-training, points")
+        _gain_legend(figure, study, list(entries.values()))
+    return figure
+
+
+def _lines(entries: Sequence[Entry]) -> dict[tuple[str, str, str], int]:
+    """(column, arm, features) -> line of the panel from the top, with a free line per column."""
+    places: dict[tuple[str, str, str], int] = {}
+    line = -1
+    for column in dict.fromkeys(entry.column for entry in entries):
+        of_column = [entry for entry in entries if entry.column == column]
+        line += 1
+        for entry in of_column:
+            places[column, entry.arm, entry.features] = line
+            line += 1
+    return places
+
+
+def _forest(
+    axes: Axes, study: Study, entries: Sequence[Entry], places: dict[tuple[str, str, str], int]
+) -> None:
+    axes.axvline(0, color=INK, lw=0.6, zorder=0)
+    for entry in entries:
+        y = places[entry.column, entry.arm, entry.features]
+        difference = entry.difference
+        colour, marker = look(study, entry.arm)
+        axes.plot([difference.low, difference.high], [y, y], color=colour, lw=0.9)
+        fill = colour if entry.features == "raw" else "white"
+        axes.plot(difference.mean, y, marker, color=colour, mfc=fill, mew=0.7)
+        if entry.published_difference is not None:
+            axes.plot(entry.published_difference, y, "x", color=GREY, ms=3.5, mew=0.9)
+    columns = list(dict.fromkeys(entry.column for entry in entries))
+    centres = [np.mean([y for key, y in places.items() if key[0] == column]) for column in columns]
+    axes.set_yticks(centres, [study.paradigms[column].label for column in columns])
+    axes.set_ylim(max(places.values()) + 1, -1)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=PALE, lw=0.4)
+    axes.set_axisbelow(True)
+
+
+def _gain_legend(figure: Figure, study: Study, entries: Sequence[Entry]) -> None:
+    handles = []
+    for arm in dict.fromkeys(entry.arm for entry in entries):
+        colour, marker = look(study, arm)
+        label = plain_label(study, arm)
+        handles.append(Line2D([], [], color=colour, marker=marker, lw=0.9, label=label))
+    if any(entry.features == "whitened" for entry in entries):
+        handles.append(
+            Line2D([], [], ls="", marker="o", color=INK, mfc="white", label="whitened features")
+        )
+    if any(entry.published_difference is not None for entry in entries):
+        handles.append(Line2D([], [], ls="", marker="x", color=GREY, label="the paper"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+
+
+def _score(record: dict[str, Any], metric: str) -> float:
+    return next(score["value"] for score in record["scores"] if score["metric"] == metric)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes ``path``.pdf and ``path``.png, the same bytes for the same figure."""
+    from e2mc.state import atomic_path  # needs torch, which drawing does not
+
+    path = Path(path)
+    nothing = {
+        "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+        "png": {"Software": None},
+    }
+    for kind, metadata in nothing.items():
+        with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary, style():
             figure.savefig(temporary, format=kind, metadata=metadata)
 
 
-def separability_figure(study: Study, records: list[dict[str, Any]]) -> Figure:
-    """Embedding separability under each criterion, in three panels.
-
-    Args:
-        study: gives the arms and their labels.
-        records: the contents of the separability result files.
-    """
-    arms = [arm for arm in study.separability.arms if any(r["arm"] == arm for r in records)]
-    colour = colours(arms)
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(10, 3.3))
-        axes = figure.subplots(1, 3)
-        for arm in arms:
-            mine = [record for record in records if record["arm"] == arm]
-            label = study.arm_label(arm)
-            _histograms(axes[0], mine, colour[arm], label)
-            _capacity(axes[2], mine, colour[arm], label)
-        _separations(axes[1], study, arms, records, colour)
-        curve = records[0]["details"]["labelings"]
-        axes[2].plot(curve["n_over_d"], curve["cover"], "--", color="0.5", label="Cover, no margin")
-        axes[0].set(
-            title="(a) cosine similarity of pairs",
-            xlabel="cosine similarity (solid: one class, dotted: two)",
-            ylabel="density",
-        )
-        axes[0].legend(title="AUC", title_fontsize=8)
-        axes[1].set(title="(b) class separation R²", xlabel="R²")
-        axes[2].set(
-            title=f"(c) random labelings with margin ≥ {curve['margin']:g}",
-            xlabel="points per dimension n / d",
-            ylabel="share linearly separable",
-            ylim=(-0.03, 1.03),
-        )
-        axes[2].legend()
-        base = study.bases[study.separability.base].label
-        figure.suptitle(f"Separability of the features, {base}, {study.title}", fontsize=10)
-        return figure
-
-
-def gain_figure(study: Study, results: pd.DataFrame, tables: Iterable[str]) -> Figure:
-    """Paired difference of every criterion to continued pre-training, per base and paradigm.
-
-    Args:
-        study: gives rows, columns and labels.
-        results: collected results.
-        tables: names of the tables whose cells are shown.
-    """
-    groups = _gains(study, results, tables)
-    colour = colours(dict.fromkeys(arm for found in groups.values() for _, arm, _ in found))
-    height = 0.9 + sum(0.6 + 0.17 * len(found) for found in groups.values())
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(6.5, height))
-        panels = figure.subplots(
-            len(groups),
-            1,
-            sharex=True,
-            squeeze=False,
-            height_ratios=[0.6 + 0.17 * len(found) for found in groups.values()],
-        )[:, 0]
-        for axes, (base, found) in zip(panels, groups.items(), strict=True):
-            _forest(axes, study, found, colour)
-            axes.set_title(study.bases[base].label, loc="left")
-        panels[-1].set_xlabel("difference to continued pre-training, points, with 95 % interval")
-        handles = [
-            matplotlib.lines.Line2D([], [], marker="o", color=c, label=study.arm_label(arm))
-            for arm, c in colour.items()
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=4)
-        return figure
-
-
-def _histograms(axes: Axes, records: list[dict], colour: str, label: str) -> None:
-    edges = np.asarray(records[0]["details"]["cosine"]["edges"])
-    middles = (edges[1:] + edges[:-1]) / 2
-    label = f"{label} {np.mean(_values(records, 'auc')):.3f}"
-    for kind, style in (("within", "-"), ("between", ":")):
-        density = np.mean([record["details"]["cosine"][kind] for record in records], axis=0)
-        axes.plot(middles, density, style, color=colour, label=label if kind == "within" else None)
-
-
-def _separations(
-    axes: Axes, study: Study, arms: list[str], records: list[dict], colour: dict[str, str]
-) -> None:
-    for place, arm in enumerate(arms):
-        values = _values([record for record in records if record["arm"] == arm], "class_r2")
-        axes.plot(values, [place] * len(values), "o", color=colour[arm], alpha=0.7, mew=0)
-        axes.plot(np.mean(values), place, "|", color=colour[arm], ms=14, mew=2)
-    axes.set_yticks(range(len(arms)), [study.arm_label(arm) for arm in arms])
-    axes.invert_yaxis()
-    axes.grid(axis="x", color="0.9")
-
-
-def _capacity(axes: Axes, records: list[dict], colour: str, label: str) -> None:
-    curves = [record["details"]["labelings"] for record in records]
-    share = np.mean([curve["share_with_margin"] for curve in curves], axis=0)
-    axes.plot(curves[0]["n_over_d"], share, ".-", color=colour, label=label)
-
-
-def _values(records: list[dict], metric: str) -> list[float]:
-    scores = [score for record in records for score in record["scores"]]
-    return [score["value"] for score in scores if score["metric"] == metric]
-
-
-Gain = tuple[str, str, Difference]
-
-
-def _gains(study: Study, results: pd.DataFrame, tables: Iterable[str]) -> dict[str, list[Gain]]:
-    """base -> (paradigm, arm, difference), each once, in the order of the tables."""
-    found: dict[str, dict[tuple[str, str], Difference]] = {}
-    for name in tables:
-        table = study.tables[name]
-        for column in table.columns:
-            scores = run_scores(study, results, column)
-            for row in table.rows:
-                for arm in row.arms:
-                    item = cell(study, scores, row.base, arm)
-                    if arm in (BASE_ARM, "continued") or item is None or item.difference is None:
-                        continue
-                    found.setdefault(row.base, {})[column, arm] = item.difference
-    order = list(study.paradigms)
-    return {
-        base: sorted(
-            ((column, arm, difference) for (column, arm), difference in items.items()),
-            key=lambda gain: order.index(gain[0]),
-        )
-        for base, items in found.items()
-    }
-
-
-def _forest(axes: Axes, study: Study, found: list[Gain], colour: dict[str, str]) -> None:
-    places: dict[str, list[int]] = {}
-    for place, (column, arm, difference) in enumerate(found):
-        places.setdefault(column, []).append(place)
-        axes.plot(difference.mean, place, "o", color=colour[arm], ms=4)
-        axes.hlines(place, difference.low, difference.high, color=colour[arm])
-    axes.axvline(0, color="0.6", lw=0.8)
-    ticks = [float(np.mean(rows)) for rows in places.values()]
-    axes.set_yticks(ticks, [study.paradigms[column].label for column in places])
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.grid(axis="x", color="0.9")
+__all__ = ["gain_figure", "save_figure", "separability_figure"]

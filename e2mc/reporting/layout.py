@@ -15,6 +15,7 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "−": "$-$",
+    "×": r"$\times$",
     "≈": r"$\approx$",
     "▲": r"$\blacktriangle$",
     "▼": r"$\blacktriangledown$",
@@ -38,6 +39,7 @@ tbody th[colspan] { padding: .55rem .2rem .15rem; font-weight: 600; }
 tbody + tbody { border-top: 1px solid #bbb; }
 tr.difference > * { color: #595959; font-size: .86em; padding-top: 0; }
 tr.difference th { padding-left: 2.2rem; }
+tr.difference .clear { color: #1a1a1a; font-weight: 600; }
 .missing { color: #767676; font-style: italic; }
 .verdict { border-left: 4px solid #0072b2; padding: .2rem 0 .2rem 1rem; max-width: 52rem; }
 .notes { color: #444; font-size: .9rem; max-width: 52rem; padding-left: 1.2rem; }
@@ -46,10 +48,17 @@ tr.difference th { padding-left: 2.2rem; }
 
 @dataclass(frozen=True)
 class Cell:
-    """What is printed; ``hint`` is shown where a pointer can rest on it."""
+    """What is printed; ``hint`` is shown where a pointer can rest on it.
+
+    Attributes:
+        bold: best of its group.
+        clear: a difference beyond noise; HTML prints the others in grey.
+        missing: a reason in place of a number.
+    """
 
     text: str = ""
     bold: bool = False
+    clear: bool = False
     missing: bool = False
     hint: str = ""
 
@@ -215,7 +224,7 @@ def html(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str]
 def _html_cell(cell: Cell) -> str:
     text = escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.bold else text
-    kind = ' class="missing"' if cell.missing else ""
+    kind = ' class="missing"' if cell.missing else ' class="clear"' if cell.clear else ""
     hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
     return f"<td{kind}{hint}>{text}</td>"
 

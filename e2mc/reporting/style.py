@@ -1,26 +1,70 @@
-"""How every figure looks: colours safe for colour-blind readers, sizes for one column."""
+"""How every figure looks: one column wide, colours that the colour-blind can tell apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-# Okabe and Ito 2008
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
-RC = {
-    "figure.dpi": 150,
-    "savefig.dpi": 200,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.titlesize": 9,
+import matplotlib
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from e2mc.study import Study
+
+WIDTH = 3.5  # inches: a column of a paper
+INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+
+# Okabe and Ito 2008, without black and yellow; an arm is always told by its marker too
+COLOURS = {
+    "base": INK,
+    "continued": GREY,
+    "e2mc": "#D55E00",
+    "vcreg": "#0072B2",
+    "mmcr": "#009E73",
+    "auh": "#CC79A7",
+}
+MARKERS = {"base": "s", "continued": "o", "e2mc": "D", "vcreg": "^", "mmcr": "v", "auh": "P"}
+SPARE = (("#56B4E9", "X"), ("#E69F00", "p"), ("#0072B2", "<"), ("#009E73", ">"), ("#CC79A7", "h"))
+
+RULES = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 300,
+    "figure.dpi": 150,
 }
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, in order."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+def style() -> AbstractContextManager[Any]:
+    """Draw and save inside ``with style():``, whatever the user's matplotlibrc says."""
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **RULES})
+
+
+def look(study: Study, arm: str) -> tuple[str, str]:
+    """Colour and marker of an arm, the same in every figure of a study."""
+    if arm in COLOURS:
+        return COLOURS[arm], MARKERS[arm]
+    others = [name for name in study.arms if name not in COLOURS]
+    return SPARE[others.index(arm) % len(SPARE)]
+
+
+__all__ = ["GREY", "INK", "PALE", "WIDTH", "look", "style"]

@@ -1,34 +1,67 @@
-"""Comparing the candidates of a sweep, on the validation split only."""
+"""The candidates of a sweep, compared where no table looks."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from e2mc.study import Study
+from e2mc.reporting.entries import select
+from e2mc.reporting.statistics import headline_scores, paired_difference, reference_arm, spread
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
 
 
 def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
-    """One row per base and candidate: validation accuracy per column, and the gain on average.
+    """Validation scores of the sweep's arms, with seeds that no table reports.
 
     Args:
         study: with a sweep.
-        results: what ``collect`` returned for the sweep's result files.
+        results: what ``collect`` returns.
 
     Returns:
-        Columns base, arm, one per paradigm of the sweep (percent, mean over seeds and label
-        subsets, raw features, last epoch), and ``gain``: the mean over these columns, less that of
-        ``continued``. The best candidate of a criterion on a base is the one with the largest gain.
+        One row per base and arm: the headline score of each column on the validation split (raw
+        features, mean over seeds), "mean" over the columns, and "gain" of that mean over the
+        reference arm with the same seeds. The best gain of a base comes first.
+
+    Raises:
+        ValueError: when the study has no sweep.
     """
-    assert study.sweep is not None
-    chosen = results[
-        (results["split"] == "validation")
-        & (results["selection"] == "last")
-        & (results["features"] == "raw")
-        & (results["metric"] == "top1")
-    ]
-    table = chosen.pivot_table(index=["base", "arm"], columns="paradigm", values="value")
-    table = table[list(study.sweep.columns)]
-    mean = table.mean(axis=1)
-    rows = [(row.base, arm) for row in study.sweep.rows for arm in row.arms]
-    table["gain"] = [value - mean[base, "continued"] for (base, _), value in mean.items()]
-    return table.loc[rows].reset_index()
+    sweep = study.sweep
+    if sweep is None:
+        raise ValueError(f"study {study.name} has no sweep: add the key `sweep` to its file")
+    kept = select(study, results, sweep.rows, sweep.columns, sweep.seeds)
+    scores = headline_scores(study, kept, split="validation")
+    rows = []
+    for row in sweep.rows:
+        for arm in row.arms:
+            runs = [scores.get((row.base, arm, column, "raw"), {}) for column in sweep.columns]
+            reference = reference_arm(study, arm)
+            gains = [
+                paired_difference(of_column, scores.get((row.base, reference, column, "raw"), {}))
+                for of_column, column in zip(runs, sweep.columns, strict=True)
+            ]
+            means = pd.Series([spread(of_column.values())[0] for of_column in runs])
+            rows.append(
+                {
+                    "base": row.base,
+                    "arm": arm,
+                    **dict(zip(sweep.columns, means, strict=True)),
+                    "mean": means.mean(skipna=False),
+                    "gain": pd.Series([gain and gain.mean for gain in gains], dtype=float).mean(
+                        skipna=False
+                    ),
+                }
+            )
+    frame = pd.DataFrame(rows)
+    order = frame["base"].map({base: i for i, base in enumerate(study.bases)})
+    return (
+        frame.assign(order=order)
+        .sort_values(["order", "gain"], ascending=[True, False], kind="stable")
+        .drop(columns="order")
+        .reset_index(drop=True)
+    )
+
+
+__all__ = ["compare_candidates"]

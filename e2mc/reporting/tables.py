@@ -141,6 +141,7 @@ def _difference(difference: Difference | None) -> Cell:
         return Cell(text, hint="one pair: no interval")
     return Cell(
         text,
+        clear=difference.sign != 0,
         hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
         f"n = {difference.n}",
     )
@@ -213,6 +214,11 @@ def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Ite
             "seeds. They do not cover other test images or another data set, and they are not "
             "corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
         )
+    yield (
+        "The paragraph follows from the numbers by rule. Chance means the number of intervals that "
+        "would lie on one side of 0 without any effect, if comparisons were independent; those of "
+        "one base share its runs, so it is a rough guide."
+    )
     if any(_gap_text(study, base, entries) for base in study.bases):
         yield (
             f"gap: a base that continued training alone changes by more than {SATURATED} points of "

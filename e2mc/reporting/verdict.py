@@ -16,12 +16,23 @@ if TYPE_CHECKING:
 def verdict(study: Study, entries: Sequence[Entry]) -> str:
     """One paragraph: for each arm whether it helps, base by base, and whether chance explains it.
 
-    Only arms with a criterion are judged, on raw features; whitened ones are counted.
+    Only arms with a criterion are judged, on raw features; whitened ones are counted. Where several
+    arms are judged, those that are within noise throughout share a sentence.
     """
-    judged = list(dict.fromkeys((e.arm, e.reference) for e in entries if _judged(study, e.arm)))
+    judged = [arm for arm in dict.fromkeys(e.arm for e in entries) if _judged(study, arm)]
     if not judged:
         return "This table holds no criterion to judge."
-    return " ".join(_verdict_of_arm(study, arm, entries) for arm, _ in judged)
+    silent = [arm for arm in judged if len(judged) > 1 and _silent(entries, arm)]
+    sentences = [_verdict_of_arm(study, arm, entries) for arm in judged if arm not in silent]
+    if silent:
+        names = "; ".join(plain_label(study, arm) for arm in silent)
+        sentences.append(f"No help at this scale, every comparison is within noise: {names}.")
+    return " ".join(sentences)
+
+
+def _silent(entries: Sequence[Entry], arm: str) -> bool:
+    compared = [e for e in entries if e.arm == arm and e.features == "raw" and e.difference]
+    return bool(compared) and all(entry.difference.sign == 0 for entry in compared)
 
 
 def _judged(study: Study, arm: str) -> bool:
@@ -45,15 +56,10 @@ def _verdict_of_arm(study: Study, arm: str, entries: Sequence[Entry]) -> str:
     for base in dict.fromkeys(entry.base for entry in compared):
         of_base = [entry for entry in compared if entry.base == base]
         sentences.append(f"{study.bases[base].label}: {_base_in_words(study, of_base)}")
-    signs = [entry.difference.sign for entry in compared]
-    if None in signs:
-        judgement = "One run each: nothing can be said about noise."
-    else:
-        judgement = f"{_count(signs)} {_judgement(name, signs)}"
     return " ".join(
         [
             f"{name} − {against}. {'; '.join(sentences)}.",
-            judgement,
+            _judgement(name, compared),
             *_whitened(of_arm),
             *_against_paper(compared),
         ]
@@ -79,24 +85,25 @@ def _base_in_words(study: Study, entries: Sequence[Entry]) -> str:
     return ", ".join(parts)
 
 
-def _count(signs: Sequence[int | None]) -> str:
+def _judgement(name: str, entries: Sequence[Entry]) -> str:
+    signs = [entry.difference.sign for entry in entries]
+    if None in signs:
+        return "One pair each: nothing can be said about noise."
     above, below, within = (signs.count(sign) for sign in (1, -1, 0))
-    return f"Of {_comparisons(len(signs))}, {above} above, {below} below, {within} within noise."
-
-
-def _judgement(name: str, signs: Sequence[int]) -> str:
-    helps = more_than_chance(signs.count(1), len(signs))
-    hurts = more_than_chance(signs.count(-1), len(signs))
+    helps, hurts = (more_than_chance(count, len(signs)) for count in (above, below))
     if helps and hurts:
-        return f"{name} helps in some comparisons and hurts in others, more of each than by chance."
-    if helps:
-        return f"{name} helps in more comparisons than chance explains."
-    if hurts:
-        return f"At this scale {name} does not help; it hurts more often than chance explains."
-    return (
-        f"At this scale {name} does not help: no more comparisons are above noise than chance "
-        "explains."
-    )
+        words = f"{name} helps in some and hurts in others, in more of each than chance explains."
+    elif helps:
+        words = f"{name} helps: more comparisons are above noise than chance explains."
+    elif hurts:
+        words = f"At this scale {name} does not help; it hurts more often than by chance."
+    elif above:
+        words = f"At this scale no help of {name} can be told from chance."
+    else:
+        words = f"At this scale {name} does not help."
+    mean = sum(entry.difference.mean for entry in entries) / len(entries)
+    counts = f"{above} above, {below} below, {within} within noise"
+    return f"In all {counts}; {signed(mean)} points on average. {words}"
 
 
 def _whitened(entries: Sequence[Entry]) -> list[str]:
@@ -134,10 +141,6 @@ def _columns(number: int) -> str:
 
 def _all_of(number: int) -> str:
     return "its only column" if number == 1 else f"all {number} columns"
-
-
-def _comparisons(number: int) -> str:
-    return "1 comparison" if number == 1 else f"{number} comparisons"
 
 
 __all__ = ["plain_label", "verdict"]

@@ -1,4 +1,4 @@
-"""A backbone small enough for a test, and how closely goldens must be met."""
+"""Backbones small enough for a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class TinyBackbone(nn.Sequential):
@@ -36,20 +36,3 @@ def features() -> Callable[[int], nn.Module]:
         return module
 
     return identity
-
-
-@pytest.fixture
-def same_value() -> Callable[[Tensor, Tensor], None]:
-    """Assert equality to 1e-9 relative."""
-    return lambda a, b: torch.testing.assert_close(a, b, rtol=1e-9, atol=0, check_dtype=False)
-
-
-@pytest.fixture
-def same_gradient() -> Callable[[Tensor, Tensor], None]:
-    """Assert equality to 1e-8 of the largest entry."""
-
-    def check(gradient: Tensor, expected: Tensor) -> None:
-        tolerance = 1e-8 * float(expected.abs().max())
-        torch.testing.assert_close(gradient, expected, rtol=0, atol=tolerance)
-
-    return check

@@ -1,0 +1,198 @@
+"""What all criteria have in common: shape, precision, errors, compilation, names."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+import e2mc
+from e2mc.criteria import CRITERIA, Criterion, CriterionOutput, create_criterion
+
+every = pytest.mark.parametrize("name", CRITERIA)
+
+
+def make_views(n: int, d: int, count: int = 2, seed: int = 0, **kwargs) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(n, d, generator=generator, dtype=torch.float64).to(**kwargs).requires_grad_()
+        for _ in range(count)
+    ]
+
+
+def run(criterion: Criterion, views: list[torch.Tensor]) -> tuple[CriterionOutput, list]:
+    out = criterion(*views)
+    return out, torch.autograd.grad(out.loss, views)
+
+
+def test_import_needs_torch_alone():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'pydantic']));"
+        "from e2mc import E2MC, VCReg, MMCR, AUH, CorInfoMax, VICRegCovariance;"
+        "from e2mc import marginal_entropy, offdiagonal_covariance; import torch;"
+        "z = torch.randn(8, 4, requires_grad=True); E2MC()(z, z).loss.backward()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names():
+    for criterion in CRITERIA.values():
+        assert getattr(e2mc, criterion.__name__) is criterion
+    assert set(e2mc.__all__) <= set(dir(e2mc))
+    with pytest.raises(AttributeError, match="'nothing'"):
+        _ = e2mc.nothing
+
+
+def test_registry():
+    assert create_criterion("e2mc", window=3).window == 3
+    with pytest.raises(ValueError, match="unknown criterion 'emc'; known are e2mc, vcreg"):
+        create_criterion("emc")
+
+
+@every
+def test_gradients(name):
+    views = make_views(7, 3)
+    # In eval mode, so that a running covariance stays as it is.
+    assert gradcheck(lambda *views: create_criterion(name).eval()(*views).loss, views)
+
+
+@every
+def test_loss_is_made_of_terms_that_carry_no_gradient(name):
+    criterion = CRITERIA[name]
+    weights = [key for key in criterion.__init__.__annotations__ if key.endswith("weight")]
+    views = make_views(9, 4)
+    unit = criterion(**dict.fromkeys(weights, 1.0))(*views)
+    assert not any(term.requires_grad for term in unit.terms.values())
+    tripled = criterion(**dict.fromkeys(weights, 3.0))(*views)
+    assert math.isclose(tripled.loss.item(), 3 * unit.loss.item())
+    assert {k: v.item() for k, v in tripled.terms.items()} == pytest.approx(
+        {k: v.item() for k, v in unit.terms.items()}
+    )
+
+
+@every
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_any_shape_is_finite_and_ignores_the_order_of_rows(name, n, d, count, seed):
+    views = make_views(n, d, count, seed)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    out, gradients = run(create_criterion(name), views)
+    assert out.loss.shape == () and out.loss.isfinite()
+    assert all(g.isfinite().all() for g in gradients)
+    shuffled, _ = run(create_criterion(name), [z[order] for z in views])
+    torch.testing.assert_close(shuffled.loss, out.loss, rtol=1e-7, atol=1e-9)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_left(name, dtype):
+    views = make_views(32, 8, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, gradients = run(create_criterion(name), views)
+    exact = create_criterion(name)(*[z.double() for z in views])
+    assert out.loss.dtype == torch.float32
+    assert all(term.dtype == torch.float32 for term in out.terms.values())
+    assert all(g.dtype == dtype for g in gradients)
+    torch.testing.assert_close(out.loss.double(), exact.loss, rtol=1e-4, atol=1e-6)
+
+
+@every
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        torch.zeros(8, 5),
+        torch.ones(8, 5),
+        torch.eye(8)[:, :5],
+        torch.randn(1, 5).expand(8, 5),
+        1e4 * torch.randn(8, 5, generator=torch.Generator().manual_seed(0)),
+        torch.relu(torch.randn(8, 5, generator=torch.Generator().manual_seed(0))),
+        torch.tensor([[1.0], [2.0]]),
+    ],
+    ids=["zero", "constant", "one-hot", "collapsed", "saturated", "rectified", "smallest"],
+)
+def test_degenerate_embeddings_stay_finite(name, embedding):
+    views = [embedding.clone().requires_grad_() for _ in range(2)]
+    out, gradients = run(create_criterion(name), views)
+    assert out.loss.isfinite()
+    assert all(g.isfinite().all() for g in gradients)
+
+
+@every
+def test_nan_raises_with_count_and_first_position(name):
+    z = torch.randn(6, 4)
+    bad = z.clone()
+    bad[2, 3] = math.nan
+    bad[5, 0] = -math.inf
+    message = (
+        rf"{CRITERIA[name].__name__}: 2 embedding values are NaN or infinite, the first in view 1 "
+        r"of shape \(6, 4\) at row 2, column 3;"
+    )
+    with pytest.raises(ValueError, match=message):
+        create_criterion(name)(z, bad)
+
+
+def test_nan_passes_where_the_check_is_off():
+    z = torch.full((6, 4), math.nan)
+    assert create_criterion("e2mc", check_finite=False)(z).loss.isnan()
+
+
+@every
+def test_wrong_shapes_raise(name):
+    criterion, z = create_criterion(name), torch.randn(6, 4)
+    for views, message in [
+        ((), "got no view"),
+        ((z, z[:, :3]), r"got \(6, 4\), \(6, 3\)"),
+        ((z[0],), r"got \(4,\)"),
+        ((z[:, :0],), r"got \(6, 0\)"),
+        ((z.long(),), "got torch.int64"),
+        ((z[:1],), "at least 2 rows, got 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            criterion(*views)
+
+
+@pytest.mark.parametrize(
+    "name, params, message",
+    [
+        ("e2mc", {"mapping": "tanh"}, "'tanh'"),
+        ("e2mc", {"batch_size": 1}, "at least 2, got 1"),
+        ("vicreg-covariance", {"batch_size": 1}, "at least 2, got 1"),
+        ("vcreg", {"space": "sphere"}, "'sphere'"),
+        ("auh", {"t": 0}, "positive, got 0"),
+        ("corinfomax", {"decay": 1}, "got 1"),
+        ("corinfomax", {"epsilon": 0}, "positive, got 0"),
+    ],
+)
+def test_wrong_parameters_raise(name, params, message):
+    with pytest.raises(ValueError, match=message):
+        create_criterion(name, **params)
+
+
+@every
+@pytest.mark.parametrize("n, d", [(12, 4), (4, 12)])
+def test_compiles_without_graph_breaks(name, n, d):
+    """The graph up to the kernels; compiling those takes a C++ compiler and seconds."""
+    torch.compiler.reset()
+    views = make_views(n, d)
+    compiled = torch.compile(create_criterion(name), fullgraph=True, backend="aot_eager")
+    expected, gradients = run(create_criterion(name), views)
+    out, compiled_gradients = run(compiled, views)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(compiled_gradients, gradients)
+
+
+@pytest.mark.slow
+@every
+def test_compiled_kernels_give_the_same(name):
+    torch.compiler.reset()
+    views = make_views(12, 4)
+    expected, gradients = run(create_criterion(name), views)
+    out, compiled_gradients = run(torch.compile(create_criterion(name), fullgraph=True), views)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(compiled_gradients, gradients)

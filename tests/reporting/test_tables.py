@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from e2mc.reporting.layout import signed
+from e2mc.reporting.results import collect
+from e2mc.reporting.tables import build_table
+from e2mc.study import Run
+
+WOBBLE = {None: 0.0, 0: 0.02, 1: -0.01, 2: 0.0}
+
+
+def scores(effect, of_continued=0.05):
+    """Scores with an effect of E2MC per base, and differences that vary a little by seed."""
+
+    def score(run, paradigm, features):
+        value = 70.0 + (features == "whitened") + WOBBLE[run.continuation_seed]
+        if run.arm == "base":
+            return value
+        gain = of_continued + (effect.get(run.base, 0.0) if run.arm == "e2mc" else 0.0)
+        return value + gain + (WOBBLE[run.continuation_seed] if run.arm == "e2mc" else 0.0)
+
+    return score
+
+
+@pytest.fixture
+def table(study, write_results):
+    def make(name="main", effect=None, **options):
+        return build_table(study, name, collect(write_results(scores(effect or {}), **options)))
+
+    return make
+
+
+def rows_of(markdown, block):
+    """Cells of the rows of one block."""
+    text = markdown.split(f"**{block}**")[1].split("\n**")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_cells_hold_mean_spread_and_marked_difference(table):
+    rows = rows_of(
+        table(effect={"swav_long": 0.4}).markdown(), "Scores on the features as they are"
+    )
+    assert [row[:2] for row in rows] == [
+        ["", "linear 1 %"],
+        [":--------------", "---------------:"],
+        ["**SwAV (long)**", ""],
+        ["base", "70.00"],
+        ["continued", "70.05 ± 0.02"],
+        ["*− base*", "+0.05 ▲"],
+        ["+ E2MC", "**70.46 ± 0.03**"],
+        ["*− continued*", "+0.40 ▲"],
+        ["**SimSiam**", ""],
+        ["base", "70.00"],
+        ["continued", "70.05 ± 0.02"],
+        ["*− base*", "+0.05 ▲"],
+        ["+ E2MC", "**70.06 ± 0.03**"],
+        ["*− continued*", "0.00 ≈"],
+    ]
+
+
+def test_equal_means_are_all_bold(study, write_results):
+    markdown = build_table(study, "main", collect(write_results(lambda *_: 70.0))).markdown()
+    rows = rows_of(markdown, "Scores on the features as they are")
+    assert [row[1] for row in rows if row[0] in ("base", "continued", "+ E2MC")] == [
+        "**70.00**",
+        "**70.00 ± 0.00**",
+        "**70.00 ± 0.00**",
+    ] * 2
+
+
+def test_second_block_has_the_linear_columns_on_whitened_features(table):
+    rows = rows_of(table().markdown(), "Scores on whitened features (linear classifiers only)")
+    assert rows[0] == ["", "linear 1 %"]
+    assert rows[3] == ["base", "71.00"]
+
+
+def test_published_numbers_stand_apart_with_their_marks(table):
+    made = table()
+    paper = rows_of(made.markdown(), "The paper's scores")
+    assert paper[3] == ["base", "53.70 ± 0.05", "53.89 ± 0.13†", ""]
+    assert paper[5] == ["+ E2MC", "**55.27 ± 0.07**", "**53.94 ± 0.30**", ""]
+    compared = rows_of(made.markdown(), "Difference to the reference, in the paper and here")
+    assert compared[3] == ["E2MC − continued, paper", "+1.58", "", ""]
+    assert compared[6] == ["E2MC − continued, paper", "0.00", "", ""]
+    assert "†: mark as in the paper's table." in made.notes
+
+
+def test_csv_is_tidy_and_complete(study, table):
+    frame = pd.read_csv(io.StringIO(table(effect={"swav_long": 0.4}).csv()))
+    assert len(frame) == 2 * 3 * (3 + 1)
+    cell = frame[
+        (frame["base"] == "swav_long") & (frame["arm"] == "e2mc") & (frame["column"] == "linear_1")
+    ].iloc[0]
+    assert (cell["features"], cell["n"], cell["reference"]) == ("raw", 3, "continued")
+    assert cell["difference"] == pytest.approx(0.4033, abs=1e-4)
+    assert cell["ci_low"] < cell["difference"] < cell["ci_high"]
+    assert str(cell["within_noise"]) == "False"
+    assert (cell["published"], cell["published_difference"]) == (55.27, 1.58)
+    assert frame["missing"].isna().all()
+
+
+def test_only_the_seeds_of_the_study_count(study, write_results):
+    paths = write_results(lambda *_: 70.0)
+    paths += write_results(lambda *_: 10.0, runs=[Run("swav_long", "e2mc", 0, 100)])
+    assert all(entry.mean == 70.0 for entry in build_table(study, "main", collect(paths)).entries)
+
+
+def test_tables_do_not_depend_on_the_order_of_results(study, write_results):
+    results = collect(write_results(scores({"simsiam": -0.2})))
+    shuffled = results.sample(frac=1, random_state=0)
+    first, second = (build_table(study, "main", frame) for frame in (results, shuffled))
+    assert first.csv() == second.csv() and first.html() == second.html()
+
+
+def test_a_missing_cell_says_why(study, write_results):
+    runs = [run for run in study.runs(study.tables["main"].rows) if run.arm != "e2mc"]
+    paths = write_results(lambda run, p, f: None if p == "semisup_1" else 70.0, runs=runs)
+    made = build_table(study, "main", collect(paths))
+    reasons = {(e.arm, e.column): e.missing for e in made.entries}
+    assert reasons["e2mc", "linear_1"] == "not run"
+    assert reasons["continued", "outfits_map"] == ""
+    assert "*not run*" in made.markdown() and "nothing to compare yet" in made.verdict
+    empty = build_table(study, "main", collect([]))
+    assert {entry.missing for entry in empty.entries} == {"not run"}
+    for text in (empty.markdown(), empty.latex(), empty.html(), empty.csv()):
+        assert "not run" in text
+
+
+def test_a_run_without_the_score_was_not_evaluated_for_it(study, write_results):
+    paths = write_results(lambda run, p, f: None if f == "whitened" else 70.0)
+    made = build_table(study, "main", collect(paths))
+    assert {e.missing for e in made.entries if e.features == "whitened"} == {
+        "not evaluated for this arm"
+    }
+
+
+def test_unfinished_cells_are_noted(study, write_results):
+    runs = study.runs(study.tables["main"].rows)[:-1]
+    made = build_table(study, "main", collect(write_results(scores({}), runs=runs)))
+    assert "SimSiam, + E2MC, linear 1 %: 2 of 3 runs so far." in made.notes
+
+
+def test_code_versions_are_noted_when_they_differ(study, write_results):
+    runs = study.runs(study.tables["main"].rows)
+    paths = write_results(scores({}), runs=runs[1:])
+    assert "versions of the code" not in str(build_table(study, "main", collect(paths)).notes)
+    paths += write_results(scores({}), runs=runs[:1], code_hash="b" * 12)
+    notes = build_table(study, "main", collect(paths)).notes
+    assert any("2 versions of the code (aaaaaaaaaaaa, bbbbbbbbbbbb)" in note for note in notes)
+
+
+def test_a_base_that_is_not_at_its_end_shows_its_gap(study, write_results):
+    made = build_table(study, "main", collect(write_results(scores({}, of_continued=0.45))))
+    assert "SwAV (long) (gap +0.45)" in made.markdown()
+    assert any(note.startswith("gap:") for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"),
+    [
+        ({}, "At this scale E2MC does not help."),
+        ({"swav_long": 0.4}, "E2MC helps: more comparisons are above noise than chance explains."),
+        ({"swav_long": -0.4}, "At this scale E2MC does not help; it hurts more often"),
+        ({"swav_long": 0.4, "simsiam": -0.4}, "E2MC helps in some and hurts in others"),
+    ],
+)
+def test_verdict_follows_from_the_numbers(table, effect, words):
+    assert words in table(effect=effect).verdict
+
+
+def test_verdict_names_columns_beyond_noise_and_counts_the_others(study, write_results):
+    def score(run, paradigm, features):
+        gained = run.arm == "e2mc" and run.base == "swav_long" and paradigm == "linear_1"
+        return scores({"swav_long": 0.4} if gained else {})(run, paradigm, features)
+
+    verdict = build_table(study, "main", collect(write_results(score))).verdict
+    assert "SwAV (long): above on linear 1 % (+0.40), within noise on 2 columns;" in verdict
+    assert "SimSiam: within noise on all 3 columns." in verdict
+    assert "In all 1 above, 0 below, 5 within noise" in verdict
+    assert "no help of E2MC can be told from chance" in verdict
+    assert "On whitened features: 1 above, 0 below, 1 within noise." in verdict
+    assert "ours has its sign in 1" in verdict
+
+
+def test_variants_are_compared_with_their_own_reference(study, write_results):
+    def score(run, paradigm, features):
+        return 70.0 + WOBBLE[run.continuation_seed] + 5 * run.arm.endswith("long")
+
+    runs = study.runs(study.tables["variants"].rows)
+    made = build_table(study, "variants", collect(write_results(score, runs=runs)))
+    rows = rows_of(made.markdown(), "Scores on the features as they are")
+    assert ["*− continued, 2 epochs*", "0.00 ≈"] in rows
+    assert rows[4][0] != "*− base*"  # the base is not in this table
+    assert made.verdict == ("No help at this scale, every comparison is within noise: half; long.")
+
+
+def test_one_seed_says_nothing_about_noise(study, write_results):
+    study = study.model_copy(
+        update={"seeds": study.seeds.model_copy(update={"continuation": (0,)})}
+    )
+    made = build_table(study, "main", collect(write_results(scores({"swav_long": 0.4}))))
+    assert "+0.42 ?" in made.markdown()
+    assert "nothing can be said about noise" in made.verdict
+
+
+def test_several_base_seeds_change_what_the_interval_covers(study):
+    one = build_table(study, "main", collect([])).notes
+    seeds = study.seeds.model_copy(update={"base": (0, 1)})
+    two = build_table(study.model_copy(update={"seeds": seeds}), "main", collect([])).notes
+    assert any("of one pre-training seed per base" in note for note in one)
+    assert any("over 2 pre-training seeds" in note for note in two)
+
+
+def test_an_unknown_table_is_named(study):
+    with pytest.raises(ValueError, match="table 'table9' does not exist, expected one of main"):
+        build_table(study, "table9", collect([]))
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is closed out of order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_balanced_and_hints_at_the_interval(table):
+    text = table(effect={"swav_long": 0.4}).html()
+    Balance(text)
+    assert re.search(r'title="95 % interval \+0\.37 to \+0\.44, n = 3">\+0\.40 ▲<', text)
+
+
+def test_latex_is_a_whole_document(table, tmp_path):
+    text = table(effect={"swav_long": 0.4}).latex()
+    for name in ("document", "tabular", "minipage", "itemize"):
+        count = text.count(rf"\begin{{{name}}}")
+        assert count == text.count(rf"\end{{{name}}}") > 0
+    body = text.split(r"\begin{document}")[1]
+    assert body.isascii() and not re.search(r"(?<!\\)[%#]", body)
+    if shutil.which("pdflatex"):
+        (tmp_path / "table.tex").write_text(text, encoding="utf-8")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.314, "+0.31"), (-0.314, "−0.31"), (0.004, "0.00"), (-0.004, "0.00")]
+)
+def test_signed(value, text):
+    assert signed(value) == text
