@@ -1,0 +1,153 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 70,000 photographs of clothing, 28 x 28, 10 classes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from e2mc.data.images import ImageSet
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# MD5 of each file as published by its authors (github.com/zalandoresearch/fashion-mnist) and as
+# published by Debian, whose package holds the same bytes compressed anew
+MD5 = {
+    "train-images-idx3-ubyte.gz": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "cf8536b0aa1a6ac5fa3f23001093305c",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "10bea18fdb374794d4bb42e356e600c9",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "bef4ecab320f06d8554ea6380940ec79",
+        "f78720b4224f21cce2f2ccf2d7a94c9a",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "bb300cfdad3c16e7a12a480ee83cd310",
+        "0d30e22e447f3c33dab9ed536400ac01",
+    ),
+}
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
+
+
+class DataError(ValueError):
+    """Data that are missing or not what they should be, with what to do, in one sentence."""
+
+
+def load_fashion_mnist(folder: Path) -> tuple[ImageSet, ImageSet]:
+    """The 60,000 training and the 10,000 test images from the four published files.
+
+    Raises DataError when a file is missing or is not the published one (MD5).
+    """
+    return _load(folder, "train"), _load(folder, "t10k")
+
+
+def fetch_fashion_mnist(folder: Path | None, download_to: Path) -> Path:
+    """A folder with the four files, from the first of these that has them.
+
+    1. ``folder``, when given: there or nowhere;
+    2. Debian's package dataset-fashion-mnist, when it is installed;
+    3. the same package through apt: installed as root, else unpacked into ``download_to``;
+    4. torchvision's download into ``download_to``.
+
+    Raises DataError when none of them has them.
+    """
+    if folder is not None:
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is not a folder: set data_folders.fashion-mnist in config.yaml to the "
+                f"folder that holds {', '.join(MD5)}, or to null to have them fetched"
+            )
+        return folder
+    installed = Path("/") / DEBIAN_FOLDER
+    for candidate in (installed, download_to / DEBIAN_FOLDER, download_to / "FashionMNIST/raw"):
+        if all((candidate / name).is_file() for name in MD5):
+            return candidate
+    tried = []
+    for attempt in (_apt, _torchvision):
+        try:
+            return attempt(download_to)
+        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+            tried.append(f"{attempt.__name__.strip('_')}: {error}")
+    raise DataError(
+        f"Fashion-MNIST could not be fetched ({'; '.join(tried)}): put {', '.join(MD5)} into a "
+        "folder and name it in config.yaml under data_folders.fashion-mnist"
+    )
+
+
+def _apt(download_to: Path) -> Path:
+    if shutil.which("apt-get") is None:
+        raise OSError("this machine has no apt-get")
+    if os.geteuid() == 0:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update", "-qq"], ["install", "-y", "-qq", DEBIAN_PACKAGE]):
+            _quietly(["apt-get", *command], env=environment)
+        return Path("/") / DEBIAN_FOLDER
+    download_to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=download_to) as scratch:
+        _quietly(["apt-get", "download", "-qq", DEBIAN_PACKAGE], cwd=scratch)
+        package = next(Path(scratch).glob("*.deb"))
+        _quietly(["dpkg-deb", "-x", str(package), str(download_to)])
+    return download_to / DEBIAN_FOLDER
+
+
+def _quietly(command: list[str], **options) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise OSError(f"`{' '.join(command)}` failed: {' '.join(last)}")
+
+
+def _torchvision(download_to: Path) -> Path:
+    from torchvision.datasets import FashionMNIST
+
+    FashionMNIST(str(download_to), download=True)
+    return download_to / "FashionMNIST" / "raw"
+
+
+def _load(folder: Path, part: str) -> ImageSet:
+    images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
+    return ImageSet(images.unsqueeze(1), labels.long(), CLASSES)
+
+
+def _read_idx(path: Path) -> Tensor:
+    """One IDX file (LeCun 1998): two zero bytes, type, number of dimensions, sizes, then bytes."""
+    try:
+        compressed = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}; expected the published file of Fashion-MNIST"
+        ) from error
+    found = hashlib.md5(compressed, usedforsecurity=False).hexdigest()
+    if found not in MD5[path.name]:
+        raise DataError(
+            f"{path} has MD5 {found} ({len(compressed):,} bytes), the published file has "
+            f"{' or '.join(MD5[path.name])}: it is damaged or another file, fetch it again"
+        )
+    content = bytearray(gzip.decompress(compressed))
+    dimensions = content[3]
+    shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)

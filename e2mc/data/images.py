@@ -1,0 +1,84 @@
+"""Labelled images in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size with their labels.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,) class numbers, or uint8 (N, K) with a 1 for every class in the image.
+        classes: the K class names.
+
+    Raises:
+        ValueError: when types, lengths or class numbers do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                "images must be uint8 of shape (N, C, H, W), found "
+                f"{self.images.dtype} of shape {tuple(self.images.shape)}"
+            )
+        if len(self.labels) != len(self.images):
+            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
+        if self.labels.ndim == 1 and len(self.labels):
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < 0 or high >= len(self.classes):
+                raise ValueError(
+                    f"labels run from {low} to {high}, but there are {len(self.classes)} classes: "
+                    f"expected 0 to {len(self.classes) - 1}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The images at ``indices`` (int64), in that order."""
+        return ImageSet(self.images[indices], self.labels[indices], self.classes)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set ready for use: training images, a held-out part of them, and the test images.
+
+    Every choice (learning rate, regulariser, coefficients, epoch) is made on ``validation``; ``test``
+    is only reported.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+    def save(self, path: Path) -> None:
+        from e2mc.state import save_atomically
+
+        content: dict[str, object] = {"classes": list(self.train.classes)}
+        for name in ("train", "validation", "test"):
+            part: ImageSet = getattr(self, name)
+            content[f"{name}_images"], content[f"{name}_labels"] = part.images, part.labels
+        save_atomically(content, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Splits:
+        """Reads what ``save`` wrote; the images stay on disk until they are touched."""
+        content = torch.load(path, weights_only=True, mmap=True)
+        classes = tuple(content["classes"])
+        return cls(
+            *(
+                ImageSet(content[f"{name}_images"], content[f"{name}_labels"], classes)
+                for name in ("train", "validation", "test")
+            )
+        )

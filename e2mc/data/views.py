@@ -1,0 +1,268 @@
+"""Views of images: a batch of tensors in, a batch of tensors out, parameters drawn per image.
+
+Every operation works on float images in [0, 1] of shape (N, C, H, W) on any device. All randomness
+comes from the generator that is passed in, so a view is a function of (images, recipe, seed).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision and PIL
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation per channel, of images in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
+        if any(not value > 0 for value in self.std):
+            raise ValueError(f"std must be positive in every channel, found {self.std}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        shape = (1, -1, 1, 1)
+        mean = images.new_tensor(self.mean).view(shape)
+        std = images.new_tensor(self.std).view(shape)
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """How a random view is made, in this order.
+
+    Args:
+        size: side of the square view, in pixels.
+        count: how many views of this kind an image gets.
+        crop_scale: share of the image's area in the crop (smallest, largest).
+        crop_ratio: width over height of the crop (smallest, largest).
+        flip: probability of a horizontal flip.
+        jitter: probability that brightness, contrast, saturation and hue change.
+        brightness, contrast, saturation: factors are drawn from 1 - value to 1 + value.
+        hue: shifts are drawn from -hue to hue, in turns of the colour circle.
+        grayscale: probability that colour is removed.
+        blur: probability of a Gaussian blur.
+        blur_sigma: its standard deviation in pixels (smallest, largest).
+        solarize: probability that pixels of at least one half are inverted.
+
+    On greyscale images saturation, hue and grayscale change nothing and are skipped.
+    """
+
+    size: int
+    count: int = 1
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name in ("size", "count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be 0 < smallest <= largest, found {low}, {high}")
+        if self.crop_scale[1] > 1:
+            raise ValueError(f"crop_scale is a share of the area, found {self.crop_scale[1]} > 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], found {getattr(self, name)}")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue must be in [0, 0.5], found {self.hue}")
+
+
+def plain_view(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
+    """The image itself: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
+    pixels = images.float() / 255
+    if pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return normalisation(pixels)
+
+
+def random_views(
+    images: Tensor, recipe: ViewRecipe, normalisation: Normalisation, generator: torch.Generator
+) -> Tensor:
+    """One random view per image: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
+    boxes = draw_crops(len(images), images.shape[-2:], recipe, generator)
+    views = crop(images.float() / 255, boxes, recipe.size, _chosen(images, recipe.flip, generator))
+    return normalisation(photometric(views, recipe, generator))
+
+
+def photometric(views: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+    """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same."""
+    if recipe.jitter:
+        views = _where(_chosen(views, recipe.jitter, generator), color_jitter, views, recipe, generator)
+    if recipe.grayscale and views.shape[1] == 3:
+        views = _where(_chosen(views, recipe.grayscale, generator), greyscale, views)
+    if recipe.blur:
+        low, high = recipe.blur_sigma
+        sigma = low + (high - low) * _uniform(len(views), views, generator)
+        chosen = _chosen(views, recipe.blur, generator)
+        views = views.clone()
+        views[chosen] = gaussian_blur(views[chosen], sigma[chosen])
+    if recipe.solarize:
+        views = _where(_chosen(views, recipe.solarize, generator), solarize, views)
+    return views
+
+
+def draw_crops(
+    count: int, image_size: torch.Size, recipe: ViewRecipe, generator: torch.Generator
+) -> Tensor:
+    """Boxes (count, 4) of left, top, width, height in pixels.
+
+    Area and log-ratio are uniform, as in RandomResizedCrop (Szegedy et al. 2015). Where the box
+    would be larger than the image its longer side is cut, instead of drawing anew.
+    """
+    height, width = image_size
+    uniform = torch.rand(4, count, generator=generator, device=generator.device)
+    low, high = recipe.crop_scale
+    area = (low + (high - low) * uniform[0]) * height * width
+    log_low, log_high = (math.log(value) for value in recipe.crop_ratio)
+    ratio = torch.exp(log_low + (log_high - log_low) * uniform[1])
+    box_width = (area * ratio).sqrt().clamp(max=width)
+    box_height = (area / ratio).sqrt().clamp(max=height)
+    left = uniform[2] * (width - box_width)
+    top = uniform[3] * (height - box_height)
+    return torch.stack((left, top, box_width, box_height), dim=1)
+
+
+def crop(images: Tensor, boxes: Tensor, size: int, flipped: Tensor) -> Tensor:
+    """Cuts a box out of each image and resizes it bilinearly to (N, C, size, size).
+
+    Args:
+        images: float (N, C, H, W).
+        boxes: (N, 4) of left, top, width, height in pixels; fractions are allowed.
+        size: side of the result.
+        flipped: bool (N,), which results are mirrored.
+    """
+    height, width = images.shape[-2:]
+    left, top, box_width, box_height = boxes.to(images).unbind(1)
+    sign = torch.where(flipped, -1.0, 1.0).to(images)
+    # affine map from the result's [-1, 1] square to the image's, corner to corner
+    theta = images.new_zeros(len(images), 2, 3)
+    theta[:, 0, 0] = sign * box_width / width
+    theta[:, 0, 2] = (2 * left + box_width) / width - 1
+    theta[:, 1, 1] = box_height / height
+    theta[:, 1, 2] = (2 * top + box_height) / height - 1
+    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def color_jitter(views: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, saturation and hue by factors of each image's own."""
+
+    def factor(strength: float) -> Tensor:
+        return (1 + strength * (2 * _uniform(len(views), views, generator) - 1)).view(-1, 1, 1, 1)
+
+    brightness, contrast = factor(recipe.brightness), factor(recipe.contrast)
+    views = (views * brightness).clamp(0, 1)
+    mean = greyscale(views).mean(dim=(1, 2, 3), keepdim=True)
+    views = (mean + (views - mean) * contrast).clamp(0, 1)
+    if views.shape[1] != 3:
+        return views
+    grey = greyscale(views)
+    views = (grey + (views - grey) * factor(recipe.saturation)).clamp(0, 1)
+    return shift_hue(views, factor(recipe.hue) - 1)
+
+
+def greyscale(views: Tensor) -> Tensor:
+    """Luma in every channel (N, C, H, W); greyscale images are returned as they are."""
+    if views.shape[1] != 3:
+        return views
+    weights = views.new_tensor(GREY_WEIGHTS).view(1, 3, 1, 1)
+    return (views * weights).sum(dim=1, keepdim=True).expand_as(views)
+
+
+def shift_hue(views: Tensor, turns: Tensor) -> Tensor:
+    """Turns the colour circle of RGB images by ``turns`` (N, 1, 1, 1) through HSV."""
+    value, _ = views.max(dim=1)
+    chroma = value - views.min(dim=1).values
+    red, green, blue = views.unbind(1)
+    safe = torch.where(chroma > 0, chroma, 1.0)
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue = hue / 6 + turns.view(-1, 1, 1)
+    # each channel is the value less the chroma times a trapezium of the hue (Smith 1978)
+    offsets = views.new_tensor((5.0, 3.0, 1.0)).view(1, 3, 1, 1)
+    k = (offsets + 6 * hue.unsqueeze(1)) % 6
+    return value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def gaussian_blur(views: Tensor, sigma: Tensor) -> Tensor:
+    """Separable Gaussian blur with one ``sigma`` (N,) in pixels per image, reflected borders."""
+    if not len(views):
+        return views
+    count, channels, height, width = views.shape
+    radius = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1)
+    steps = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma.to(views).view(-1, 1)) ** 2)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    kernel = kernel.repeat_interleave(channels, dim=0)
+    planes = views.reshape(1, count * channels, height, width)
+    groups = count * channels
+    planes = F.pad(planes, (radius, radius, radius, radius), mode="reflect")
+    planes = F.conv2d(planes, kernel.view(groups, 1, 1, -1), groups=groups)
+    planes = F.conv2d(planes, kernel.view(groups, 1, -1, 1), groups=groups)
+    return planes.view(count, channels, height, width)
+
+
+def solarize(views: Tensor) -> Tensor:
+    """Inverts the pixels of at least 128 / 255, PIL's default threshold."""
+    return torch.where(views >= 128 / 255, 1 - views, views)
+
+
+def _uniform(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, device=generator.device).to(like)
+
+
+def _chosen(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    draws = torch.rand(len(like), generator=generator, device=generator.device)
+    return (draws < probability).to(like.device)
+
+
+def _where(chosen: Tensor, operation, views: Tensor, *arguments) -> Tensor:
+    return torch.where(chosen.view(-1, 1, 1, 1), operation(views, *arguments), views)
+
+
+__all__ = [
+    "Normalisation",
+    "ViewRecipe",
+    "color_jitter",
+    "crop",
+    "draw_crops",
+    "gaussian_blur",
+    "greyscale",
+    "photometric",
+    "plain_view",
+    "random_views",
+    "shift_hue",
+    "solarize",
+]

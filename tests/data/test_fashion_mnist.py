@@ -1,0 +1,61 @@
+import gzip
+import struct
+
+import pytest
+
+from e2mc.data import fashion_mnist
+from e2mc.data.fashion_mnist import DataError, fetch_fashion_mnist, load_fashion_mnist
+
+
+def write_files(folder, monkeypatch, train=12, test=6):
+    """Files in the published format, and their checksums taken for the published ones."""
+    import hashlib
+
+    checksums = {}
+    for part, count in (("train", train), ("t10k", test)):
+        images = struct.pack(">4I", 0x803, count, 28, 28) + bytes(range(count)) * 784
+        labels = struct.pack(">2I", 0x801, count) + bytes(index % 10 for index in range(count))
+        for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
+            name = f"{part}-{kind}-ubyte.gz"
+            (folder / name).write_bytes(gzip.compress(content))
+            checksums[name] = (hashlib.md5((folder / name).read_bytes()).hexdigest(),)
+    monkeypatch.setattr(fashion_mnist, "MD5", checksums)
+
+
+def test_reads_the_published_format(tmp_path, monkeypatch):
+    write_files(tmp_path, monkeypatch)
+    train, test = load_fashion_mnist(fetch_fashion_mnist(tmp_path, tmp_path / "unused"))
+    assert train.images.shape == (12, 1, 28, 28) and test.images.shape == (6, 1, 28, 28)
+    assert train.labels.tolist() == [*range(10), 0, 1]
+    assert train.classes[9] == "Ankle boot"
+
+
+def test_truncated_file_is_named_with_its_checksum(tmp_path, monkeypatch):
+    write_files(tmp_path, monkeypatch)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz has MD5 .* damaged"):
+        load_fashion_mnist(tmp_path)
+
+
+def test_missing_file_is_named(tmp_path, monkeypatch):
+    write_files(tmp_path, monkeypatch)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="t10k-labels"):
+        load_fashion_mnist(tmp_path)
+
+
+def test_folder_that_does_not_exist(tmp_path):
+    with pytest.raises(DataError, match=r"is not a folder: set data_folders\.fashion-mnist"):
+        fetch_fashion_mnist(tmp_path / "nowhere", tmp_path)
+
+
+def test_says_what_was_tried_when_nothing_works(tmp_path, monkeypatch):
+    def refuse(download_to):
+        raise OSError("no network")
+
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", "nowhere")
+    monkeypatch.setattr(fashion_mnist, "_apt", refuse)
+    monkeypatch.setattr(fashion_mnist, "_torchvision", refuse)
+    with pytest.raises(DataError, match=r"could not be fetched .*no network.*name it in config"):
+        fetch_fashion_mnist(None, tmp_path)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2mc.data.subsets import stratified_split, stratified_subset
+
+LABELS = torch.arange(1000) % 10
+
+
+@given(st.integers(0, 1000), st.integers(0, 5))
+def test_split_is_exact_disjoint_and_stratified(count, seed):
+    rest, part = stratified_split(LABELS, count, seed)
+    assert len(part) == count and len(rest) == 1000 - count
+    assert torch.equal(torch.cat((rest, part)).sort().values, torch.arange(1000))
+    sizes = torch.bincount(LABELS[part], minlength=10)
+    assert int(sizes.max() - sizes.min()) <= 1
+
+
+def test_same_seed_same_subset_and_small_ones_lie_in_large_ones():
+    small = stratified_subset(LABELS, 0.01, seed=3)
+    assert torch.equal(small, stratified_subset(LABELS, 0.01, seed=3))
+    assert not torch.equal(small, stratified_subset(LABELS, 0.01, seed=4))
+    assert set(small.tolist()) <= set(stratified_subset(LABELS, 0.1, seed=3).tolist())
+
+
+def test_class_without_images_is_named():
+    labels = torch.tensor([0] * 98 + [1] * 2)
+    with pytest.raises(ValueError, match=r"leaves no image of rare"):
+        stratified_subset(labels, 0.05, 0, classes=("common", "rare"))
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
+def test_fraction_out_of_range(fraction):
+    with pytest.raises(ValueError, match=r"\(0, 1\]"):
+        stratified_subset(LABELS, fraction, 0)

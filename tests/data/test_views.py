@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from e2mc.data.views import (
+    Normalisation,
+    ViewRecipe,
+    color_jitter,
+    crop,
+    draw_crops,
+    gaussian_blur,
+    greyscale,
+    plain_view,
+    random_views,
+    shift_hue,
+    solarize,
+)
+
+HALF_STEP = 1 / 255
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(6, 3, 8, 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_crop_of_the_whole_image_is_the_image(images):
+    boxes = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(6, 1)
+    keep = torch.zeros(6, dtype=torch.bool)
+    torch.testing.assert_close(crop(images, boxes, 32, keep), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(crop(images, boxes, 32, ~keep), images.flip(-1), atol=1e-5, rtol=0)
+
+
+def test_crop_equals_torchvision_resized_crop(images):
+    boxes = torch.tensor([[5.0, 3.0, 16.0, 12.0]]).repeat(6, 1)
+    ours = crop(images, boxes, 24, torch.zeros(6, dtype=torch.bool))
+    theirs = reference.resized_crop(images, 3, 5, 12, 16, [24, 24], antialias=False)
+    # ours may read the pixels just outside the box, torchvision repeats the box's border
+    inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    assert (ours[inner] - theirs[inner]).abs().max() <= HALF_STEP
+
+
+def test_crops_stay_inside_and_have_the_drawn_area():
+    recipe = ViewRecipe(28, crop_scale=(0.2, 0.6))
+    left, top, width, height = draw_crops(4000, torch.Size((28, 28)), recipe, seeded()).unbind(1)
+    assert (left >= 0).all() and (left + width <= 28 + 1e-4).all()
+    assert (top >= 0).all() and (top + height <= 28 + 1e-4).all()
+    area = width * height / 28**2
+    assert area.min() >= 0.2 * 0.99 and area.max() <= 0.6 * 1.01
+    assert area.mean() == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("turns", [-0.4, -0.1, 0.0, 0.07, 0.5])
+def test_hue_equals_torchvision(images, turns):
+    ours = shift_hue(images, torch.full((6, 1, 1, 1), turns))
+    assert (ours - reference.adjust_hue(images, turns)).abs().max() <= HALF_STEP
+
+
+def test_solarize_and_greyscale_equal_torchvision(images):
+    assert torch.equal(solarize(images), reference.solarize(images, 128 / 255))
+    theirs = reference.rgb_to_grayscale(images, num_output_channels=3)
+    assert (greyscale(images) - theirs).abs().max() <= HALF_STEP
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.6, 1.7])
+def test_blur_equals_torchvision(images, sigma):
+    ours = gaussian_blur(images, torch.full((6,), sigma))
+    size = 2 * math.ceil(3 * sigma) + 1
+    assert (ours - reference.gaussian_blur(images, size, sigma)).abs().max() <= HALF_STEP
+
+
+def test_jitter_equals_torchvision_for_the_drawn_factors(images):
+    recipe = ViewRecipe(32, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+    ours = color_jitter(images, recipe, seeded(3))
+    generator = seeded(3)
+    draws = [2 * torch.rand(6, generator=generator) - 1 for _ in range(4)]
+    for index, image in enumerate(images):
+        expected = reference.adjust_brightness(image, 1 + 0.4 * float(draws[0][index]))
+        expected = reference.adjust_contrast(expected, 1 + 0.4 * float(draws[1][index]))
+        expected = reference.adjust_saturation(expected, 1 + 0.2 * float(draws[2][index]))
+        expected = reference.adjust_hue(expected, 0.1 * float(draws[3][index]))
+        assert (ours[index] - expected).abs().max() <= HALF_STEP
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_are_a_function_of_the_seed(channels):
+    pixels = (torch.rand(8, channels, 28, 28, generator=seeded()) * 255).byte()
+    normalisation = Normalisation((0.3,) * channels, (0.2,) * channels)
+    recipe = ViewRecipe(
+        14, jitter=0.8, brightness=0.4, contrast=0.4, grayscale=0.2, blur=0.5, solarize=0.2
+    )
+    first = random_views(pixels, recipe, normalisation, seeded(1))
+    assert first.shape == (8, channels, 14, 14) and first.isfinite().all()
+    assert torch.equal(first, random_views(pixels, recipe, normalisation, seeded(1)))
+    assert not torch.equal(first, random_views(pixels, recipe, normalisation, seeded(2)))
+
+
+def test_images_of_one_batch_get_views_of_their_own():
+    pixels = (torch.rand(1, 1, 28, 28, generator=seeded()) * 255).byte().repeat(4, 1, 1, 1)
+    views = random_views(pixels, ViewRecipe(28), Normalisation((0.0,), (1.0,)), seeded())
+    assert all(not torch.equal(views[0], views[index]) for index in range(1, 4))
+
+
+def test_plain_view_is_the_normalised_image():
+    pixels = torch.full((2, 1, 28, 28), 51, dtype=torch.uint8)
+    view = plain_view(pixels, Normalisation((0.1,), (0.5,)), 28)
+    torch.testing.assert_close(view, torch.full((2, 1, 28, 28), 0.2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": 1.5}, "flip is a probability"),
+        ({"crop_scale": (0.5, 0.2)}, "smallest <= largest"),
+        ({"crop_scale": (0.5, 1.2)}, "share of the area"),
+        ({"size": 0}, "size must be at least 1"),
+        ({"hue": 0.7}, "hue"),
+    ],
+)
+def test_bad_recipes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ViewRecipe(**({"size": 28} | change))
