@@ -9,7 +9,10 @@ seeds: one checkpoint, evaluated under every paradigm.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
+import inspect
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,26 +226,34 @@ class Study(Model):
     @model_validator(mode="after")
     def _can_be_built(self) -> Study:
         """Every criterion and every window fits, so that nothing fails hours later."""
-        from e2mc.criteria import create_criterion
+        from e2mc.criteria import CRITERIA, create_criterion
         from e2mc.methods import METHODS
         from e2mc.models import BACKBONES
 
         _known(self.backbone, BACKBONES, "backbone")
         for name, base in self.bases.items():
-            _known(base.method.name, METHODS, f"bases.{name}.method.name")
-        for base, arm in self._pairs():
+            where = f"bases.{name}.method"
+            _known(base.method.name, METHODS, f"{where}.name")
+            _accepts(METHODS[base.method.name], base.method.params, where)
+            for stage in ("pretraining", "continued"):
+                changes = getattr(base, stage).method_params
+                _accepts(METHODS[base.method.name], changes, f"bases.{name}.{stage}")
+        for base, arm in itertools.product(self.bases, self.arms):
             spec = self.training_spec(Run(base, arm, 0, 0))
             if spec.criterion is None:
                 continue
+            where = f"arms.{arm} (on {base})"
+            _known(spec.criterion.name, CRITERIA, f"{where}: criterion")
+            _accepts(CRITERIA[spec.criterion.name], spec.criterion.params, where)
             try:
                 create_criterion(spec.criterion.name, **spec.criterion.params)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"arms.{arm} (on {base}): {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
             window = spec.criterion.params.get("window")
             if window is not None and window >= spec.batch_size:
                 raise ValueError(
-                    f"arms.{arm} (on {base}): a window of {window} needs batches of at least "
-                    f"{window + 1} images, batch_size is {spec.batch_size}"
+                    f"{where}: a window of {window} needs batches of at least {window + 1} "
+                    f"images, batch_size is {spec.batch_size}"
                 )
         return self
 
@@ -253,15 +264,6 @@ class Study(Model):
         yield "separability", (shown,), ()
         if self.sweep is not None:
             yield "sweep", self.sweep.rows, self.sweep.columns
-
-    def _pairs(self) -> set[tuple[str, str]]:
-        return {
-            (row.base, arm)
-            for _, rows, _ in self._named()
-            for row in rows
-            for arm in row.arms
-            if arm != BASE_ARM
-        }
 
     # --- what is run ---
 
@@ -435,8 +437,6 @@ def _checked(model: type[Model], content: Any, where: str) -> Any:
 
 def _explain(model: type[Model], problem: Any, where: str) -> str:
     """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
-    import difflib
-
     # pydantic puts the kind of a discriminated union into the path; it is no key of the file
     keys = [str(part) for part in problem["loc"] if part not in ("linear", "finetune", "svm")]
     key = ".".join(keys) or "the whole file"
@@ -455,6 +455,13 @@ def _all_keys(model: type[Model]) -> list[str]:
     schema = model.model_json_schema()
     objects = [schema, *schema.get("$defs", {}).values()]
     return sorted({key for item in objects for key in item.get("properties", {})})
+
+
+def _accepts(kind: type, params: dict[str, Any], where: str) -> None:
+    """Raises ValueError for a parameter that a method or criterion does not have."""
+    known = set(inspect.signature(kind).parameters) - {"backbone", "group"}
+    for name in params:
+        _known(name, sorted(known), f"{where}: parameter")
 
 
 def _known(name: str, names: Iterable[str], what: str) -> None:

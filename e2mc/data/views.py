@@ -116,7 +116,9 @@ def random_views(
 def photometric(views: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same."""
     if recipe.jitter:
-        views = _where(_chosen(views, recipe.jitter, generator), color_jitter, views, recipe, generator)
+        views = _where(
+            _chosen(views, recipe.jitter, generator), color_jitter, views, recipe, generator
+        )
     if recipe.grayscale and views.shape[1] == 3:
         views = _where(_chosen(views, recipe.grayscale, generator), greyscale, views)
     if recipe.blur:

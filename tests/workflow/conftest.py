@@ -45,9 +45,9 @@ class Checkout:
 
     def jobs(self, *arguments, study="smoke"):
         """Rule -> number of jobs that a dry run would start."""
-        output = self.snakemake("--dry-run", "--quiet", "rules", *arguments, study=study)
-        assert output.returncode == 0, output.stdout
-        return count_jobs(self.snakemake("--dry-run", *arguments, study=study).stdout)
+        planned = self.snakemake("--dry-run", *arguments, study=study)
+        assert planned.returncode == 0, planned.stdout
+        return count_jobs(planned.stdout)
 
 
 def count_jobs(output):

@@ -29,7 +29,7 @@ BAD_STUDIES = [
     ("criterion: auh", "criterion: auhh", "auhh"),
     ("params: {window: 64}", "params: {window: 300}", "window of 300 needs batches of at least"),
     ("{base: swav_long, arms: [base", "{base: swav_longer, arms: [base", "swav_longer"),
-    ("weight: 0.01}", "wait: 0.01}", "wait"),
+    ("{weight: 0.01}", "{wait: 0.01}", "parameter 'wait' does not exist, expected one of"),
     ("backbone: resnet-small", "backbone: resnet-smal", "resnet-smal"),
 ]
 
