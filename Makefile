@@ -14,13 +14,16 @@ export OMP_NUM_THREADS ?= 1
 LOCK := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .make.lock,)
 
 all: env
-	$(LOCK) snakemake --cores $(CORES) $(if $(LOCK),--nolock) all report
+	@$(LOCK) snakemake --cores $(CORES) $(if $(LOCK),--nolock) all report || { status=$$?; \
+		test $$status != 75 || echo "another make is running in this folder: wait for it" >&2; \
+		exit $$status; }
 	@e2mc where
 
 env: $(BIN)/.installed
 
 $(BIN)/.installed: envs/constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another one, make PYTHON=python3.12")'
+	@echo "Installing the pinned packages into .venv: some minutes and 6 GB the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable '.[workflow,dev]'
 	touch $@

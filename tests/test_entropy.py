@@ -14,6 +14,7 @@ from torch.autograd import gradcheck
 
 from e2mc.entropy import (
     MAPPINGS,
+    _sort,
     logistic,
     mapped_entropy,
     marginal_entropy,
@@ -168,6 +169,17 @@ def test_float32_keeps_the_precision_of_both_tails(mapping, scale):
     entropy_gradient = gradient(lambda z: mapped_entropy(z, mapping).mean(), z.double())
     error = gradient(lambda z: mapped_entropy(z, mapping).mean(), z) - entropy_gradient
     assert error.abs().max() < 1e-3 * entropy_gradient.abs().max()
+
+
+def test_packed_sort_orders_every_kind_of_number():
+    x = torch.cat([normal(40, 3), 1e-42 * normal(40, 3), 1e38 * normal(40, 3)]).float().T
+    x[:, ::7] = 0.0
+    x[:, 1::7] = -0.0
+    x[:, 2] = math.inf
+    x[:, 3] = -math.inf
+    values, order = _sort(x.contiguous())
+    assert torch.equal(values, x.sort(dim=1).values)
+    assert torch.equal(x.gather(1, order), values)
 
 
 def test_normal_cdf_keeps_its_lower_tail_in_float32():

@@ -86,7 +86,7 @@ def changed(tmp_path, old, new):
             "epochs: 0",
             r"changed\.yaml: bases\.vicreg\.pretraining\.epochs: .*found 0",
         ),
-        ("images: 20000", "image: 20000", r"unknown key .*\.image, did you mean 'images'"),
+        ("images: 16384", "image: 16384", r"unknown key .*\.image, did you mean 'images'"),
         ("criterion: mmcr", "criterion: mmrc", "mmrc"),
         ("size: 28, crop", "size: 0, crop", "size must be at least 1, found 0"),
         ("lr: 2.0e-4", "lr: -1", "must be positive"),

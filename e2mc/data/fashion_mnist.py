@@ -1,4 +1,7 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 70,000 photographs of clothing, 28 x 28, 10 classes."""
+"""Fashion-MNIST: 70,000 photographs of clothing, 28 x 28 pixels, 10 classes.
+
+Source: Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747.
+"""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class ImageSet:
 class Splits:
     """A data set ready for use: training images, a held-out part of them, and the test images.
 
-    Every choice (learning rate, regulariser, coefficients, epoch) is made on ``validation``; ``test``
-    is only reported.
+    Every choice (learning rate, regulariser, coefficients, epoch) is made on ``validation``;
+    ``test`` is only reported.
     """
 
     train: ImageSet

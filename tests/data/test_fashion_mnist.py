@@ -1,5 +1,6 @@
 import gzip
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,28 @@ def test_missing_file_is_named(tmp_path, monkeypatch):
 def test_folder_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match=r"is not a folder: set data_folders\.fashion-mnist"):
         fetch_fashion_mnist(tmp_path / "nowhere", tmp_path)
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_debian_package_is_installed_as_root_and_unpacked_otherwise(user, tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, cwd=None, env=None):
+        commands.append(" ".join(command))
+        if "download" in command:
+            (Path(cwd) / "dataset-fashion-mnist_all.deb").touch()
+
+    monkeypatch.setattr(fashion_mnist.os, "geteuid", lambda: user)
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(fashion_mnist, "_quietly", run)
+    folder = fashion_mnist._apt(tmp_path)
+    if user == 0:
+        assert folder == Path("/usr/share/datasets/fashion-mnist")
+        assert commands[-1] == "apt-get install -y -qq dataset-fashion-mnist"
+    else:
+        assert folder == tmp_path / "usr/share/datasets/fashion-mnist"
+        assert commands[0] == "apt-get download -qq dataset-fashion-mnist"
+        assert commands[1].startswith("dpkg-deb -x") and commands[1].endswith(str(tmp_path))
 
 
 def test_says_what_was_tried_when_nothing_works(tmp_path, monkeypatch):
