@@ -1,5 +1,6 @@
 """The study and the functions that turn it into files."""
 
+import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
@@ -13,6 +14,9 @@ from e2mc.study import (
     load_config,
     load_study,
 )
+
+# reading the memory of every job twice a second would cost a twentieth of the default study
+snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 5
 
 try:
     CONFIG = load_config(config)
