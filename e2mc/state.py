@@ -52,7 +52,9 @@ def save_atomically(content: Any, path: Path) -> None:
     """``torch.save`` to a file that is either whole or absent."""
     with atomic_path(path) as temporary:
         try:
-            torch.save(content, temporary)
+            # a path would put the temporary name into the file, and equal contents would differ
+            with temporary.open("wb") as file:
+                torch.save(content, file)
         except RuntimeError as error:  # torch's zip writer reports a full disk this way
             raise OSError(str(error)) from error
 

@@ -43,6 +43,12 @@ def test_tensors_round_trip(tmp_path):
     assert torch.equal(loaded["a"], torch.arange(3))
 
 
+def test_equal_contents_give_equal_files(tmp_path):
+    for name in ("one.pt", "two.pt"):
+        save_atomically({"a": torch.arange(3)}, tmp_path / name)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
+
+
 def test_fingerprints():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "checkpoints")
+PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "profiles", "envs", "checkpoints")
 
 
 class Checkout:

@@ -95,9 +95,10 @@ def test_single_result_is_a_target(copy_of_finished):
 
 
 def test_half_written_file_is_not_taken_for_a_finished_one(copy_of_finished):
-    folder = copy_of_finished.folder / ROOT / "continued/vicreg/e2mc/base0-cont0"
-    (folder / "checkpoint.pt").unlink()
-    (folder / ".checkpoint.pt.abc.part").write_bytes(b"half")
-    (folder.parents[2].parent / "evaluations/vicreg/e2mc/base0-cont0/linear_1.json").unlink()
-    jobs = copy_of_finished.jobs("table1")
-    assert jobs["continue_pretraining"] == 1 and jobs["evaluate_frozen"] == 1
+    root = copy_of_finished.folder / ROOT
+    checkpoint = root / "continued/vicreg/e2mc/base0-cont0/checkpoint.pt"
+    checkpoint.rename(checkpoint.with_name(".checkpoint.pt.abc.part"))
+    target = "evaluations/vicreg/e2mc/base0-cont0/linear_1.json"
+    (root / target).unlink()
+    jobs = copy_of_finished.jobs(f"{ROOT}/{target}")
+    assert jobs == {"continue_pretraining": 1, "evaluate_frozen": 1}
