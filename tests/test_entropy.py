@@ -144,7 +144,7 @@ def test_columns_weigh_in_as_they_are_asked_to():
 
 
 def test_blocks_of_columns_do_not_change_anything():
-    z = normal(2**12, 300)  # more than one block of 2^20 numbers
+    z = normal(2**10, 300)  # more than one block of 2^18 numbers
     weight = torch.linspace(0, 1, 300, dtype=torch.float64)
     whole = gradient(lambda z: weight @ mapped_entropy(z, "normal"), z)
     alone = gradient(lambda z: weight[290:] @ mapped_entropy(z, "normal"), z[:, 290:])
