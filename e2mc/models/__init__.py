@@ -13,7 +13,20 @@ def _resnet50(in_channels: int) -> nn.Module:
     return ResNet50(in_channels)
 
 
+def _torchvision(name: str, in_channels: int) -> nn.Module:
+    from e2mc.models.resnet50 import torchvision_backbone
+
+    return torchvision_backbone(name, in_channels)
+
+
+def _timm(name: str, in_channels: int) -> nn.Module:
+    from e2mc.models.timm_backbone import TimmBackbone
+
+    return TimmBackbone(name, in_channels)
+
+
 BACKBONES = {"resnet-small": SmallResNet, "resnet50": _resnet50}
+LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
 def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
@@ -22,10 +35,19 @@ def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
     Every backbone maps images (N, in_channels, H, W) to pooled features (N, feature_dim), and has
     ``feature_map`` for the features before the pooling (N, feature_dim, h, w).
 
-    Raises ValueError for a name that is not in ``BACKBONES``.
+    Args:
+        name: a key of ``BACKBONES``, or the name of another library's network behind
+            "torchvision:" or "timm:".
+        in_channels: channels of the images.
+
+    Raises ValueError for a name that does not exist.
     """
+    library, _, rest = name.partition(":")
+    if rest and library in LIBRARIES:
+        return LIBRARIES[library](rest, in_channels)
     if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}: expected one of {', '.join(BACKBONES)}")
+        known = ", ".join([*BACKBONES, *(f"{library}:<name>" for library in LIBRARIES)])
+        raise ValueError(f"unknown backbone {name!r}: expected one of {known}")
     return BACKBONES[name](in_channels)
 
 

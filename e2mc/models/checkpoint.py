@@ -6,7 +6,8 @@ The files load with ``weights_only=True``; a pickle that asks for anything else 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from e2mc.models import create_backbone
 from e2mc.state import save_atomically
+
+FORMAT = "e2mc-1"
 
 
 class CheckpointError(ValueError):
@@ -48,7 +51,7 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
-        save_atomically({"format": "e2mc-1", **content}, path)
+        save_atomically({"format": FORMAT, **content}, path)
 
     def load_backbone(self) -> nn.Module:
         """The backbone with its weights, in evaluation mode."""
@@ -69,40 +72,87 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises CheckpointError when the file is missing, damaged, in another format, or a pickle of
     more than tensors and plain values.
     """
+    content = read_tensors(path)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} is not in this package's format: expected a dictionary with "
+            f"format = {FORMAT!r}"
+        )
+    return Checkpoint(**content)
+
+
+def read_tensors(path: str | Path, allowed: Sequence[tuple[Any, str]] = ()) -> Any:
+    """What a file of ``torch.save`` holds, on the CPU, if that is tensors and plain values.
+
+    Args:
+        path: the file.
+        allowed: what else a pickle may name, as pairs of what it is to get instead and the name.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or a pickle that asks for anything else.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} does not exist") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {path} is damaged or holds more than tensors and plain values, and was "
-            f"not loaded: {str(error).splitlines()[0]}"
+            f"not loaded: {_why(error)}"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"checkpoint {path} is damaged or not a PyTorch file: {str(error).splitlines()[0]}"
+            f"checkpoint {path} is damaged or not a PyTorch file: {_why(error)}"
         ) from error
-    if not isinstance(content, dict) or content.pop("format", None) != "e2mc-1":
-        raise CheckpointError(
-            f"checkpoint {path} is not in this package's format: expected a dictionary with "
-            "format = 'e2mc-1'"
-        )
-    return Checkpoint(**content)
 
 
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Loads every weight, or raises CheckpointError that names each one that does not fit."""
+def _why(error: Exception) -> str:
+    """What torch's many lines say is wrong: the forbidden name, or the first line."""
+    text = str(error)
+    found = re.search(r"GLOBAL (\S+)", text)
+    if found:
+        return f"it asks for {found[1]}"
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def load_strictly(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    what: str,
+    name_in_file: Callable[[str], str] = str,
+) -> None:
+    """Loads every weight, or raises CheckpointError that names each one that does not fit.
+
+    Args:
+        module: what to load into.
+        weights: its state dict.
+        what: what the module is called in an error.
+        name_in_file: what a key of the module is called where the weights come from.
+    """
     expected = module.state_dict()
-    problems = [f"{key} is missing" for key in expected.keys() - weights.keys()]
-    problems += [f"{key} is unexpected" for key in weights.keys() - expected.keys()]
-    problems += [
-        f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+    missing = [f"{name_in_file(key)} is missing" for key in expected.keys() - weights.keys()]
+    unexpected = [f"{name_in_file(key)} is unexpected" for key in weights.keys() - expected.keys()]
+    misshapen = [
+        f"{name_in_file(key)} has shape {tuple(weights[key].shape)} instead of "
+        f"{tuple(expected[key].shape)}"
         for key in expected.keys() & weights.keys()
         if weights[key].shape != expected[key].shape
     ]
-    if problems:
-        raise CheckpointError(f"weights do not fit the {what}: " + "; ".join(sorted(problems)))
+    if missing or unexpected or misshapen:
+        raise CheckpointError(
+            f"weights do not fit the {what} ({len(missing)} of {len(expected)} tensors missing, "
+            f"{len(unexpected)} unexpected, {len(misshapen)} misshapen): "
+            + "; ".join(sorted(missing + unexpected + misshapen))
+        )
     module.load_state_dict(weights)
 
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "load_strictly"]
+__all__ = [
+    "FORMAT",
+    "Checkpoint",
+    "CheckpointError",
+    "load_checkpoint",
+    "load_strictly",
+    "read_tensors",
+]
