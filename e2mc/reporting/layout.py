@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 LATEX = {
@@ -35,6 +35,10 @@ table { border-collapse: collapse; border-top: 2px solid; border-bottom: 2px sol
 th, td { padding: .22rem .8rem; text-align: right; white-space: nowrap; }
 th { font-weight: 400; } th:first-child { text-align: left; padding-left: 1.2rem; }
 thead th { border-bottom: 1px solid; font-weight: 600; }
+thead tr.over th { border-bottom: 0; padding-bottom: 0; text-align: center; }
+.sets-of-3 :is(td, tr:not(.over) > th[scope=col]):nth-child(3n+2) { padding-left: 2.2rem; }
+sup { line-height: 0; } sup a { color: inherit; text-decoration: none; }
+.footnote { font-size: .9rem; margin: .3rem 0 0; }
 tbody th[colspan] { padding: .55rem .2rem .15rem; font-weight: 600; }
 tbody + tbody { border-top: 1px solid #bbb; }
 tr.difference > * { color: #595959; font-size: .86em; padding-top: 0; }
@@ -51,12 +55,14 @@ class Cell:
     """What is printed; ``hint`` is shown where a pointer can rest on it.
 
     Attributes:
+        mark: footnote mark, set as a superscript.
         bold: best of its group.
         clear: a difference beyond noise; HTML prints the others in grey.
         missing: a reason in place of a number.
     """
 
     text: str = ""
+    mark: str = ""
     bold: bool = False
     clear: bool = False
     missing: bool = False
@@ -80,9 +86,24 @@ class Group:
 
 @dataclass(frozen=True)
 class Block:
+    """A table: rows in groups, and the footnotes that its marks refer to.
+
+    Attributes:
+        columns: headings.
+        parts: what stands under each heading, side by side; empty for one cell per heading.
+        footnotes: mark -> what it says.
+    """
+
     title: str
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
+    parts: tuple[str, ...] = ()
+    footnotes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Cells in a row, the label not counted."""
+        return len(self.columns) * max(len(self.parts), 1)
 
 
 def signed(value: float) -> str:
@@ -102,16 +123,24 @@ def markdown(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[
     """GitHub's Markdown, with columns padded so that the source reads as a table too."""
     parts = [f"### {_md(title)}"]
     for block in blocks:
-        lines = [["", *map(_md, block.columns)]]
+        lines = [["", *map(_md, _flat_headings(block))]]
         for group in block.groups:
-            lines.append([f"**{_md(group.label)}**"] + [""] * len(block.columns))
+            lines.append([f"**{_md(group.label)}**"] + [""] * block.width)
             lines += [[_md_label(row), *map(_md_cell, row.cells)] for row in group.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
         lines.insert(1, rule)
         parts += [f"**{_md(block.title)}**", "\n".join(_md_lines(lines, widths))]
+        parts += [f"{_md(mark)} {_md(text)}" for mark, text in block.footnotes.items()]
     parts += [_md(verdict), "\n".join(f"- {_md(note)}" for note in notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _flat_headings(block: Block) -> list[str]:
+    """Headings for a format that has a single line of them."""
+    if not block.parts:
+        return list(block.columns)
+    return [f"{column}, {part}" for column in block.columns for part in block.parts]
 
 
 def _md_lines(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
@@ -128,7 +157,8 @@ def _md_label(row: Row) -> str:
 
 def _md_cell(cell: Cell) -> str:
     text = _md(cell.text)
-    return f"**{text}**" if cell.bold else f"*{text}*" if cell.missing else text
+    text = f"**{text}**" if cell.bold else f"*{text}*" if cell.missing else text
+    return text + _md(cell.mark)
 
 
 def _md(text: str) -> str:
@@ -148,19 +178,19 @@ def latex(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str
         r"\small",
     ]
     for block in blocks:
-        width = len(block.columns) + 1
         parts += [
             "",
             r"\begin{minipage}{\linewidth}",
             rf"\textbf{{{_tex(block.title)}}}\par\smallskip",
-            rf"\begin{{tabular}}{{@{{}}l{'r' * len(block.columns)}@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}l{'r' * block.width}@{{}}}}",
             r"\toprule",
-            " & ".join(["", *map(_tex, block.columns)]) + r" \\",
+            " & ".join(["", *map(_tex, _flat_headings(block))]) + r" \\",
         ]
         for group in block.groups:
             parts += [
                 r"\midrule",
-                rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textbf{{{_tex(group.label)}}}}} \\",
+                rf"\multicolumn{{{block.width + 1}}}{{@{{}}l}}"
+                rf"{{\textbf{{{_tex(group.label)}}}}} \\",
             ]
             for row in group.rows:
                 size = r"\footnotesize " if row.difference else ""
@@ -168,7 +198,12 @@ def latex(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str
                 cells = [indent + size + _tex(row.label)]
                 cells += [size + _tex_cell(cell) if cell.text else "" for cell in row.cells]
                 parts.append(" & ".join(cells) + r" \\")
-        parts += [r"\bottomrule", r"\end{tabular}", r"\end{minipage}", r"\bigskip"]
+        parts += [r"\bottomrule", r"\end{tabular}"]
+        parts += [
+            rf"\par\smallskip\footnotesize\textsuperscript{{{_tex(mark)}}}{_tex(text)}"
+            for mark, text in block.footnotes.items()
+        ]
+        parts += [r"\end{minipage}", r"\bigskip"]
     parts += ["", _tex(verdict), "", r"\footnotesize", r"\begin{itemize}"]
     parts += [rf"  \item {_tex(note)}" for note in notes]
     parts += [r"\end{itemize}", r"\end{document}"]
@@ -178,8 +213,10 @@ def latex(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str
 def _tex_cell(cell: Cell) -> str:
     text = _tex(cell.text)
     if cell.bold:
-        return rf"\boldmath\textbf{{{text}}}"
-    return rf"\textit{{{text}}}" if cell.missing else text
+        text = rf"\boldmath\textbf{{{text}}}"
+    elif cell.missing:
+        text = rf"\textit{{{text}}}"
+    return text + (rf"\textsuperscript{{{_tex(cell.mark)}}}" if cell.mark else "")
 
 
 def _tex(text: str) -> str:
@@ -195,23 +232,28 @@ def html(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str]
         f"<style>\n{STYLE}</style></head>",
         f"<body>\n<h1>{escape(title)}</h1>",
     ]
-    for block in blocks:
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in block.columns)
+    for number, block in enumerate(blocks, 1):
+        sets = f' class="sets-of-{len(block.parts)}"' if block.parts else ""
+        notes_of = {mark: f"note-{number}-{i}" for i, mark in enumerate(block.footnotes, 1)}
         parts += [
             f"<h2>{escape(block.title)}</h2>",
-            f'<div class="wide"><table>\n<thead><tr><th></th>{head}</tr></thead>',
+            f'<div class="wide"><table{sets}>\n<thead>{_html_head(block)}</thead>',
         ]
         for group in block.groups:
             parts.append(
-                f'<tbody>\n<tr><th scope="rowgroup" colspan="{len(block.columns) + 1}">'
+                f'<tbody>\n<tr><th scope="rowgroup" colspan="{block.width + 1}">'
                 f"{escape(group.label)}</th></tr>"
             )
             for row in group.rows:
                 kind = ' class="difference"' if row.difference else ""
-                cells = "".join(map(_html_cell, row.cells))
+                cells = "".join(_html_cell(cell, notes_of) for cell in row.cells)
                 parts.append(f'<tr{kind}><th scope="row">{escape(row.label)}</th>{cells}</tr>')
             parts.append("</tbody>")
         parts.append("</table></div>")
+        parts += [
+            f'<p class="footnote" id="{notes_of[mark]}"><sup>{mark}</sup> {escape(text)}</p>'
+            for mark, text in block.footnotes.items()
+        ]
     items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)
     parts += [
         f'<p class="verdict">{escape(verdict)}</p>',
@@ -221,9 +263,24 @@ def html(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str]
     return "\n".join(parts) + "\n"
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_head(block: Block) -> str:
+    """One row of headings, or two where several cells stand under each."""
+    if not block.parts:
+        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in block.columns)
+        return f"<tr><th></th>{head}</tr>"
+    head = "".join(
+        f'<th scope="colgroup" colspan="{len(block.parts)}">{escape(column)}</th>'
+        for column in block.columns
+    )
+    parts = "".join(f'<th scope="col">{escape(part)}</th>' for part in block.parts)
+    return f'<tr class="over"><th></th>{head}</tr>\n<tr><th></th>{parts * len(block.columns)}</tr>'
+
+
+def _html_cell(cell: Cell, notes: Mapping[str, str]) -> str:
     text = escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.bold else text
+    if cell.mark:
+        text += f'<sup><a href="#{notes[cell.mark]}">{cell.mark}</a></sup>'
     kind = ' class="missing"' if cell.missing else ' class="clear"' if cell.clear else ""
     hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
     return f"<td{kind}{hint}>{text}</td>"

@@ -23,23 +23,31 @@ MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A finished table. Every format holds the same numbers; the CSV also holds the intervals."""
+    """A finished table. Every format holds the same numbers; the CSV also holds the intervals.
+
+    Attributes:
+        blocks: our scores.
+        paper: the paper's scores, and its differences above ours, for formats of a page's width.
+        beside: the paper's number, ours and their difference in each row, for the wide HTML.
+    """
 
     title: str
     blocks: tuple[Block, ...]
+    paper: tuple[Block, ...]
+    beside: tuple[Block, ...]
     verdict: str
     notes: tuple[str, ...]
     entries: tuple[Entry, ...]
 
     def markdown(self) -> str:
-        return layout.markdown(self.title, self.blocks, self.verdict, self.notes)
+        return layout.markdown(self.title, self.blocks + self.paper, self.verdict, self.notes)
 
     def latex(self) -> str:
         """A document that compiles by itself; each block is one ``tabular`` to copy."""
-        return layout.latex(self.title, self.blocks, self.verdict, self.notes)
+        return layout.latex(self.title, self.blocks + self.paper, self.verdict, self.notes)
 
     def html(self) -> str:
-        return layout.html(self.title, self.blocks, self.verdict, self.notes)
+        return layout.html(self.title, self.blocks + self.beside, self.verdict, self.notes)
 
     def csv(self) -> str:
         """One row per base, arm, column and kind of features."""
@@ -67,6 +75,8 @@ def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
     return ResultTable(
         title=f"{table.title}: {study.title}",
         blocks=tuple(_blocks(study, name, entries)),
+        paper=tuple(_paper_blocks(study, name, entries)),
+        beside=tuple(_beside_blocks(study, name, entries)),
         verdict=verdict(study, entries),
         notes=tuple(_notes(study, entries, results)),
         entries=tuple(entries),
@@ -84,11 +94,44 @@ def _blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block
     if linear:
         title = "Scores on whitened features (linear classifiers only)"
         yield _block(study, title, linear, names, whitened, _score_rows)
+
+
+def _paper_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block]:
+    columns = study.tables[name].columns
+    raw = [entry for entry in entries if entry.features == "raw"]
+    names = {base: study.bases[base].label for base in study.bases}
+    footnotes = _footnotes(study, name, entries)
     if any(entry.published for entry in raw):
-        yield _block(study, "The paper's scores", columns, names, raw, _paper_rows)
+        yield _block(
+            study, "The paper's scores", columns, names, raw, _paper_rows, footnotes=footnotes
+        )
     if any(entry.published_difference is not None for entry in raw):
         title = "Difference to the reference, in the paper and here"
-        yield _block(study, title, columns, with_gaps, raw, _comparison_rows)
+        yield _block(study, title, columns, names, raw, _comparison_rows)
+
+
+def _beside_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block]:
+    """Columns that the paper's table has, each with the paper's number, ours and ours − paper."""
+    raw = [entry for entry in entries if entry.features == "raw"]
+    printed = {entry.column for entry in raw if entry.published}
+    columns = [column for column in study.tables[name].columns if column in printed]
+    if columns:
+        yield _block(
+            study,
+            "Beside the paper's scores",
+            columns,
+            {base: study.bases[base].label for base in study.bases},
+            [entry for entry in raw if entry.column in printed],
+            _beside_rows,
+            parts=("paper", "ours", "ours − paper"),
+            footnotes=_footnotes(study, name, entries),
+        )
+
+
+def _footnotes(study: Study, name: str, entries: Sequence[Entry]) -> dict[str, str]:
+    number = study.tables[name].published
+    marks = dict.fromkeys(e.published.mark for e in entries if e.published and e.published.mark)
+    return {mark: f"so marked in Table {number} of the paper." for mark in sorted(marks)}
 
 
 RowsOf = Callable[["Study", Sequence[Entry], Sequence[Entry]], Iterable[Row]]
@@ -101,6 +144,9 @@ def _block(
     names: Mapping[str, str],
     entries: Sequence[Entry],
     rows_of: RowsOf,
+    *,
+    parts: tuple[str, ...] = (),
+    footnotes: dict[str, str] | None = None,
 ) -> Block:
     """A block with one group per base; ``rows_of`` makes the rows of an arm, or none."""
     groups = []
@@ -114,7 +160,7 @@ def _block(
         if rows:
             groups.append(Group(names[base], tuple(rows)))
     labels = tuple(study.paradigms[column].label for column in columns)
-    return Block(title, labels, tuple(groups))
+    return Block(title, labels, tuple(groups), parts, footnotes or {})
 
 
 def _score_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
@@ -148,18 +194,39 @@ def _difference(difference: Difference | None) -> Cell:
 
 
 def _paper_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
-    if not any(entry.published for entry in arm):
+    if any(entry.published for entry in arm):
+        yield Row(study.arm_label(arm[0].arm), tuple(_paper_score(e, group) for e in arm))
+
+
+def _paper_score(entry: Entry, group: Sequence[Entry]) -> Cell:
+    paper = entry.published
+    if paper is None:
+        return Cell()
+    rivals = [e.published.value for e in group if e.column == entry.column and e.published]
+    best = len(rivals) > 1 and paper.value == max(rivals)
+    return Cell(value_text(paper.value, paper.std), mark=paper.mark, bold=best)
+
+
+def _beside_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
+    """The scores, and beneath them the differences to the reference."""
+    cells: list[Cell] = []
+    for entry in arm:
+        both = entry.published is not None and not entry.missing
+        apart = Cell(signed(entry.mean - entry.published.value)) if both else Cell()
+        cells += [_paper_score(entry, group), _score(entry, group), apart]
+    yield Row(study.arm_label(arm[0].arm), tuple(cells))
+    if arm[0].reference is None:
         return
     cells = []
     for entry in arm:
-        paper = entry.published
-        if paper is None:
-            cells.append(Cell())
-            continue
-        rivals = [e.published.value for e in group if e.column == entry.column and e.published]
-        best = len(rivals) > 1 and paper.value == max(rivals)
-        cells.append(Cell(value_text(paper.value, paper.std) + paper.mark, bold=best))
-    yield Row(study.arm_label(arm[0].arm), tuple(cells))
+        paper, ours = entry.published_difference, entry.difference
+        both = paper is not None and ours is not None
+        cells += [
+            Cell() if paper is None else Cell(signed(paper)),
+            _difference(ours),
+            Cell(signed(ours.mean - paper)) if both else Cell(),
+        ]
+    yield Row(f"− {plain_label(study, arm[0].reference)}", tuple(cells), difference=True)
 
 
 def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
@@ -224,11 +291,12 @@ def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Ite
             f"gap: a base that continued training alone changes by more than {SATURATED} points of "
             "linear accuracy (the largest of the linear columns), so it was not at its end."
         )
-    marks = sorted({e.published.mark for e in entries if e.published and e.published.mark})
-    if marks:
-        yield f"{' and '.join(marks)}: mark as in the paper's table."
     if any(e.published for e in entries):
-        yield "An empty cell of the paper's rows has no counterpart in the paper's table."
+        yield (
+            "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
+            "the paper's score says whether a number is reproduced only where the study has the "
+            "paper's images and network; elsewhere compare the differences to the reference."
+        )
     for entry in entries:
         if entry.features == "raw" and 0 < entry.n < entry.planned:
             yield (

@@ -91,7 +91,7 @@ def test_published_numbers_stand_apart_with_their_marks(table):
     compared = rows_of(made.markdown(), "Difference to the reference, in the paper and here")
     assert compared[3] == ["E2MC − continued, paper", "+1.58", "", ""]
     assert compared[6] == ["E2MC − continued, paper", "0.00", "", ""]
-    assert "†: mark as in the paper's table." in made.notes
+    assert "\n\n† so marked in Table 1 of the paper.\n" in made.markdown()
 
 
 def test_csv_is_tidy_and_complete(study, table):
@@ -248,18 +248,59 @@ def test_html_is_balanced_and_hints_at_the_interval(table):
     assert re.search(r'title="95 % interval \+0\.37 to \+0\.44, n = 3">\+0\.40 ▲<', text)
 
 
-def test_latex_is_a_whole_document(table, tmp_path):
+def test_html_has_the_papers_number_ours_and_the_difference_side_by_side(table):
+    text = table(effect={"swav_long": 0.4}).html()
+    (beside,) = (part for part in text.split("<h2>") if part.startswith("Beside the paper"))
+    assert re.findall(r'colspan="3">([^<]+)<', beside) == ["linear 1 %", "semi-sup. 1 %"]
+    rows = re.findall(r"<tr[^>]*>(<th scope=\"row\".*?)</tr>", beside)
+    cells = [[re.sub(r"<[^>]+>", "", cell) for cell in re.split(r"</t[hd]>", row)] for row in rows]
+    assert cells[0][:7] == [
+        "base", "53.70 ± 0.05", "70.00", "+16.30", "53.89 ± 0.13†", "70.00", "+16.11"
+    ]  # fmt: skip
+    assert cells[3][:4] == ["+ E2MC", "55.27 ± 0.07", "70.46 ± 0.03", "+15.19"]
+    assert cells[4][:4] == ["− continued", "+1.58", "+0.40 ▲", "−1.18"]
+
+
+def test_marks_in_html_lead_to_their_footnotes(table):
+    text = table().html()
+    links = set(re.findall(r'<sup><a href="#([^"]+)">†</a></sup>', text))
+    assert links and all(text.count(f'id="{link}"') == 1 for link in links)
+    assert "</sup> so marked in Table 1 of the paper.</p>" in text
+
+
+def test_latex_is_a_whole_document(table):
     text = table(effect={"swav_long": 0.4}).latex()
     for name in ("document", "tabular", "minipage", "itemize"):
         count = text.count(rf"\begin{{{name}}}")
         assert count == text.count(rf"\end{{{name}}}") > 0
     body = text.split(r"\begin{document}")[1]
     assert body.isascii() and not re.search(r"(?<!\\)[%#]", body)
-    if shutil.which("pdflatex"):
-        (tmp_path / "table.tex").write_text(text, encoding="utf-8")
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert found.returncode == 0, found.stdout[-2000:]
+
+
+COMPILERS = {
+    "pdflatex": ["-interaction=nonstopmode", "-halt-on-error"],
+    "tectonic": ["--only-cached"],
+}
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("name", ["main", "variants"])
+def test_latex_compiles_by_itself(compiler, name, study, write_results, tmp_path):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    runs = study.runs(study.tables[name].rows)
+    results = collect(write_results(scores({"swav_long": 0.4}), runs=runs))
+    (tmp_path / "table.tex").write_text(build_table(study, name, results).latex(), encoding="utf-8")
+    done = subprocess.run(
+        [compiler, *COMPILERS[compiler], "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "table.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize(
