@@ -18,6 +18,9 @@ _HOME = {
     "AUH": "e2mc.criteria",
     "CorInfoMax": "e2mc.criteria",
     "VICRegCovariance": "e2mc.criteria",
+    "ER": "e2mc.criteria",
+    "E2MCER": "e2mc.criteria",
+    "SIGReg": "e2mc.criteria",
     "marginal_entropy": "e2mc.entropy",
     "offdiagonal_covariance": "e2mc.entropy",
 }

@@ -8,7 +8,10 @@ from e2mc.criteria.auh import AUH
 from e2mc.criteria.base import Criterion, CriterionOutput
 from e2mc.criteria.corinfomax import CorInfoMax
 from e2mc.criteria.e2mc import E2MC
+from e2mc.criteria.e2mc_er import E2MCER
+from e2mc.criteria.er import ER
 from e2mc.criteria.mmcr import MMCR
+from e2mc.criteria.sigreg import SIGReg
 from e2mc.criteria.vcreg import VCReg
 from e2mc.criteria.vicreg_covariance import VICRegCovariance
 
@@ -19,16 +22,22 @@ CRITERIA: dict[str, type[Criterion]] = {
     "auh": AUH,
     "corinfomax": CorInfoMax,
     "vicreg-covariance": VICRegCovariance,
+    "er": ER,
+    "e2mc-er": E2MCER,
+    "sigreg": SIGReg,
 }
 
 __all__ = [
     "AUH",
     "CRITERIA",
     "E2MC",
+    "E2MCER",
+    "ER",
     "MMCR",
     "CorInfoMax",
     "Criterion",
     "CriterionOutput",
+    "SIGReg",
     "VCReg",
     "VICRegCovariance",
     "create_criterion",

@@ -34,7 +34,7 @@ def run(criterion: Criterion, views: list[torch.Tensor]) -> tuple[CriterionOutpu
 def test_import_needs_torch_alone():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'pydantic']));"
-        "from e2mc import E2MC, VCReg, MMCR, AUH, CorInfoMax, VICRegCovariance;"
+        "from e2mc import E2MC, VCReg, MMCR, AUH, CorInfoMax, VICRegCovariance, ER, SIGReg;"
         "from e2mc import marginal_entropy, offdiagonal_covariance; import torch;"
         "z = torch.randn(8, 4, requires_grad=True); E2MC()(z, z).loss.backward()"
     )
