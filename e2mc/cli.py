@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2mc.launching import EXPECTED_ERRORS
-from e2mc.study import BASE_ARM, Config, FineTune, Run, Study, load_study
+from e2mc.study import BASE_ARM, Config, FineTune, Run, ShippedCheckpoint, Study, load_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,12 +136,14 @@ def _needed(study: Study, dataset: str) -> Path:
 
 
 def _base_checkpoint(study: Study, run: Run) -> Path:
-    """The re-trained base where there is one, else the shipped one."""
+    """The re-trained or converted base where there is one, else the shipped one."""
     from e2mc.steps import verify_shipped
 
+    if study.bases[run.base].converted:
+        return study.converted_path(run.base)
     retrained = study.retrained_path(run.base, run.base_seed)
     shipped = study.bases[run.base].checkpoint
-    if retrained.exists() or shipped is None:
+    if retrained.exists() or not isinstance(shipped, ShippedCheckpoint):
         return retrained
     path = Path(shipped.path.format(seed=run.base_seed))
     verify_shipped(path, shipped.sha256[run.base_seed])

@@ -27,8 +27,19 @@ from e2mc.evaluation.metrics import rank_summary
 from e2mc.evaluation.separability import separability
 from e2mc.evaluation.svm import svm_probe
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
+from e2mc.models.released import convert_own, convert_released
 from e2mc.state import fingerprint, sha256, write_json
-from e2mc.study import SVM, FineTune, Linear, Run, Study, code_hash
+from e2mc.study import (
+    BASE_ARM,
+    SVM,
+    FineTune,
+    Linear,
+    OwnCheckpoint,
+    ReleasedCheckpoint,
+    Run,
+    Study,
+    code_hash,
+)
 from e2mc.training.loop import pretrain
 
 
@@ -54,6 +65,47 @@ def prepare_data(
     images.save(outputs["images"])
     load_digits(data.image_size, data.split_seed).save(outputs["digits"])
     compose_outfits(images, data.outfits, data.split_seed).save(outputs["outfits"])
+
+
+def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
+    """Brings a released checkpoint, or one of one's own, into this package's format."""
+    item = study.bases[base]
+    source = item.checkpoint
+    params = item.method.params
+    if isinstance(source, ReleasedCheckpoint):
+        converted = convert_released(
+            original,
+            source.format,
+            backbone=study.backbone,
+            method_params=params,
+            epochs=source.epochs,
+        )
+        settings = converted.provenance["optimizer_settings"]
+        if item.continued.restore_optimizer and settings is not None:
+            mine = item.continued.optimizer
+            said = {"weight_decay": mine.weight_decay, "momentum": mine.momentum, "eta": 0.001}
+            for name, value in said.items():
+                if settings.get(name, value) != value:
+                    print(
+                        f"{original}: its optimizer had {name} = {settings[name]:g}; the study's "
+                        f"{value:g} is used",
+                        file=sys.stderr,
+                    )
+    else:
+        assert isinstance(source, OwnCheckpoint)
+        converted = convert_own(
+            original,
+            source.keys,
+            backbone=study.backbone,
+            in_channels=len(study.data.normalisation.mean),
+            method=item.method.name,
+            method_params=params,
+            epochs=source.epochs,
+            seed=source.head_seed,
+        )
+    origin = conversion_identity(study, base)["checkpoint"]
+    provenance = converted.provenance | {"checkpoint": origin}
+    dataclasses.replace(converted, provenance=provenance).save(output)
 
 
 def train(study: Study, run: Run, start: Path | None, images: Path, output: Path, device: str):
@@ -288,10 +340,24 @@ def _write_result(
 
 def training_identity(study: Study, run: Run) -> dict[str, Any]:
     """What decides the checkpoint of a run, as plain values."""
+    base = study.bases[run.base]
+    if run.arm == BASE_ARM and base.converted:
+        return conversion_identity(study, run.base)
     return {
         "spec": dataclasses.asdict(study.training_spec(run)),
         "images": study.training_images(run),
         "data": study.data.model_dump(mode="json"),
+    }
+
+
+def conversion_identity(study: Study, base: str) -> dict[str, Any]:
+    """What decides the checkpoint of a base that comes from a file, apart from the file."""
+    item = study.bases[base]
+    assert item.checkpoint is not None
+    return {
+        "checkpoint": item.checkpoint.model_dump(mode="json"),
+        "backbone": study.backbone,
+        "method": dataclasses.asdict(item.method),
     }
 
 

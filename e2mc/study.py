@@ -25,11 +25,14 @@ from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.evaluation.finetune import FineTuneProtocol
 from e2mc.evaluation.linear import LinearProtocol
 from e2mc.evaluation.svm import SVMProtocol
+from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.loop import Component, TrainingSpec
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+KINDS = ("linear", "finetune", "svm", "shipped", "released", "own")
 BASE_ARM = "base"
 
 
@@ -62,7 +65,9 @@ class Recipe(Model):
     batch_size: int = Field(ge=2)
     images: int | None = Field(None, ge=2, description="how many training images; null: all")
     drop_last: bool = True
-    restore_optimizer: bool = False
+    restore_optimizer: bool = Field(
+        False, description="go on with the optimizer state of the base, as VICReg's code does"
+    )
     keep_optimizer: bool = False
     method_params: dict[str, Any] = Field({}, description="changes to the method's parameters")
 
@@ -70,8 +75,38 @@ class Recipe(Model):
 class ShippedCheckpoint(Model):
     """A file of this repository, one per base seed ({seed} in the path)."""
 
+    kind: Literal["shipped"]
     path: str
-    sha256: dict[Seed, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    sha256: dict[Seed, Sha256]
+
+
+class ReleasedCheckpoint(Model):
+    """A file that the authors of a method have published; it is downloaded and converted."""
+
+    kind: Literal["released"]
+    url: str = Field(pattern="^https?://")
+    format: Literal["vicreg", "swav", "simsiam"] = Field(description="whose code wrote it")
+    sha256: Sha256 | None = Field(
+        None, description="null: recorded at the first download, checked ever after"
+    )
+    epochs: int | None = Field(
+        None, ge=1, description="epochs of its pre-training, where the file does not say"
+    )
+
+
+class OwnCheckpoint(Model):
+    """A state dict of one's own, of any backbone; heads that it lacks are created fresh."""
+
+    kind: Literal["own"]
+    path: str
+    keys: KeyMap = KeyMap()
+    epochs: int = Field(0, ge=0, description="epochs of its pre-training")
+    head_seed: Seed = Field(0, description="decides the weights of fresh heads")
+
+
+AnyCheckpoint = Annotated[
+    ShippedCheckpoint | ReleasedCheckpoint | OwnCheckpoint, Field(discriminator="kind")
+]
 
 
 class Base(Model):
@@ -81,9 +116,40 @@ class Base(Model):
     published: str | None = Field(None, description="its name in published.csv")
     method: Component
     views: tuple[ViewRecipe, ...]
-    checkpoint: ShippedCheckpoint | None = None
-    pretraining: Recipe
+    normalisation: Normalisation | None = Field(None, description="of the views; null: data's")
+    checkpoint: AnyCheckpoint | None = None
+    pretraining: Recipe | None = Field(
+        None, description="how to make it from random weights; null: its checkpoint alone is used"
+    )
     continued: Recipe
+
+    @property
+    def converted(self) -> bool:
+        """Whether it comes from a file in another format than this package's."""
+        return isinstance(self.checkpoint, ReleasedCheckpoint | OwnCheckpoint)
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> Base:
+        if self.checkpoint is None and self.pretraining is None:
+            raise ValueError("neither checkpoint nor pretraining is given: give one of them")
+        if isinstance(self.checkpoint, ReleasedCheckpoint):
+            official = FORMATS[self.checkpoint.format]
+            if official.method != self.method.name:
+                raise ValueError(
+                    f"a released {self.checkpoint.format} checkpoint cannot go on as method "
+                    f"{self.method.name!r}: set method.name to {official.method!r}"
+                )
+            restorable = official.lars
+        elif isinstance(self.checkpoint, OwnCheckpoint):
+            restorable = False
+        else:
+            restorable = self.pretraining is None or self.pretraining.keep_optimizer
+        if self.continued.restore_optimizer and not restorable:
+            raise ValueError(
+                "continued.restore_optimizer is set, but its checkpoint holds no optimizer state "
+                "(only VICReg's released file, or pretraining with keep_optimizer, has one)"
+            )
+        return self
 
 
 class Arm(Model):
@@ -97,6 +163,7 @@ class Arm(Model):
     reference: Name = Field("continued", description="arm it is compared with, seed by seed")
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
+    lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
 
 
 class Paradigm(Model):
@@ -228,16 +295,22 @@ class Study(Model):
         """Every criterion and every window fits, so that nothing fails hours later."""
         from e2mc.criteria import CRITERIA, create_criterion
         from e2mc.methods import METHODS
-        from e2mc.models import BACKBONES
+        from e2mc.models import check_backbone
 
-        _known(self.backbone, BACKBONES, "backbone")
+        check_backbone(self.backbone)
         for name, base in self.bases.items():
             where = f"bases.{name}.method"
             _known(base.method.name, METHODS, f"{where}.name")
             _accepts(METHODS[base.method.name], base.method.params, where)
             for stage in ("pretraining", "continued"):
-                changes = getattr(base, stage).method_params
-                _accepts(METHODS[base.method.name], changes, f"bases.{name}.{stage}")
+                recipe = getattr(base, stage)
+                if recipe is not None:
+                    where = f"bases.{name}.{stage}"
+                    _accepts(METHODS[base.method.name], recipe.method_params, where)
+            if base.converted and self.seeds.base != (0,):
+                raise ValueError(
+                    f"seeds.base is {self.seeds.base}, but bases.{name} is one file: set it to [0]"
+                )
         for base, arm in itertools.product(self.bases, self.arms):
             spec = self.training_spec(Run(base, arm, 0, 0))
             if spec.criterion is None:
@@ -301,6 +374,10 @@ class Study(Model):
         """What produces the checkpoint of a run: from random weights, or from its base."""
         base = self.bases[run.base]
         recipe = base.pretraining if run.arm == BASE_ARM else base.continued
+        if recipe is None:
+            raise ValueError(
+                f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
+            )
         changes: dict[str, Any] = {}
         criterion = None
         if run.arm != BASE_ARM:
@@ -311,13 +388,15 @@ class Study(Model):
                 if value is not None
             }
             criterion = self._criterion(run)
+            if arm.lr is not None:
+                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
         seed = run.base_seed if run.continuation_seed is None else run.continuation_seed
         method = Component(base.method.name, base.method.params | recipe.method_params)
         spec = TrainingSpec(
             backbone=self.backbone,
             method=method,
             views=base.views,
-            normalisation=self.data.normalisation,
+            normalisation=base.normalisation or self.data.normalisation,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
             epochs=recipe.epochs,
@@ -333,7 +412,8 @@ class Study(Model):
     def training_images(self, run: Run) -> int | None:
         """How many training images a run sees; None for all."""
         base = self.bases[run.base]
-        return (base.pretraining if run.arm == BASE_ARM else base.continued).images
+        recipe = base.pretraining if run.arm == BASE_ARM else base.continued
+        return None if recipe is None else recipe.images
 
     def _criterion(self, run: Run) -> Component | None:
         arm = self.arms[run.arm]
@@ -361,6 +441,14 @@ class Study(Model):
         """Where ``snakemake bases`` writes; ``base_seed`` may be a wildcard."""
         return self.root / "bases" / base / f"base{base_seed}" / "checkpoint.pt"
 
+    def download_path(self, base: str) -> Path:
+        """Where a released checkpoint is kept as published; ``base`` may be a wildcard."""
+        return self.root / "bases" / base / "released.pth"
+
+    def converted_path(self, base: str) -> Path:
+        """A released checkpoint or one of one's own in our format; ``base`` may be a wildcard."""
+        return self.root / "bases" / base / "converted.pt"
+
     def checkpoint_path(self, run: Run) -> Path:
         """The checkpoint of a continued run."""
         return self.root / "continued" / run.base / run.arm / run.seeds / "checkpoint.pt"
@@ -378,6 +466,11 @@ class Config(Model):
     )
     base_checkpoints: Literal["shipped", "shipped-or-retrain", "retrain"] = Field(
         "shipped", description="what to do when a shipped base checkpoint is missing or changed"
+    )
+    keep: tuple[Literal["downloads", "continued"], ...] = Field(
+        ("downloads", "continued"),
+        description="checkpoints that stay when their dependants are done: the published files, "
+        "the continued models; what is not named is deleted then, and made again when needed",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     launcher: Literal["local", "slurm"] = "local"
@@ -438,7 +531,7 @@ def _checked(model: type[Model], content: Any, where: str) -> Any:
 def _explain(model: type[Model], problem: Any, where: str) -> str:
     """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
     # pydantic puts the kind of a discriminated union into the path; it is no key of the file
-    keys = [str(part) for part in problem["loc"] if part not in ("linear", "finetune", "svm")]
+    keys = [str(part) for part in problem["loc"] if part not in KINDS]
     key = ".".join(keys) or "the whole file"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
@@ -471,6 +564,7 @@ def _known(name: str, names: Iterable[str], what: str) -> None:
 
 STAGES = {
     "data": ("data",),
+    "models": ("models", "methods", "optim.py"),
     "training": ("data", "models", "methods", "criteria", "training", "entropy.py", "optim.py"),
     "evaluation": ("data", "models", "evaluation", "steps.py"),
     "reporting": ("reporting",),

@@ -2,8 +2,19 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from e2mc.study import Config, Run, Study, StudyError, code_hash, load_config, load_study
+from e2mc.models.released import FORMATS
+from e2mc.study import (
+    Config,
+    ReleasedCheckpoint,
+    Run,
+    Study,
+    StudyError,
+    code_hash,
+    load_config,
+    load_study,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +109,91 @@ def changed(tmp_path, old, new):
 def test_bad_studies_say_where_and_what(tmp_path, old, new, message):
     with pytest.raises(StudyError, match=message):
         load_study(changed(tmp_path, old, new))
+
+
+RELEASED = "kind: released, url: https://example.org/x.pth"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("{kind: release, path: x}", r"bases\.vicreg\.checkpoint: .*'shipped', 'released', 'own'"),
+        ("{path: x}", r"bases\.vicreg\.checkpoint: Unable to extract tag .*'kind'"),
+        (f"{{{RELEASED}, format: vicregg}}", r"bases\.vicreg\.checkpoint\.format: .*'vicregg'"),
+        (f"{{{RELEASED}, format: swav}}", "cannot go on as method 'vicreg': set method.name to"),
+        ("{kind: released, url: /x, format: vicreg}", r"checkpoint\.url: .*found '/x'"),
+        (f"{{{RELEASED}, format: vicreg, sha256: abc}}", r"checkpoint\.sha256: .*found 'abc'"),
+        ("{kind: own, path: x, keys: {prefixes: {}}}", "prefixes is empty"),
+        (
+            "{kind: own, path: x, keys: {prefix: {}}}",
+            "unknown key .*prefix, did you mean 'prefixes'",
+        ),
+    ],
+)
+def test_bad_checkpoints_say_where_and_what(tmp_path, checkpoint, message):
+    with pytest.raises(StudyError, match=message):
+        load_study(with_checkpoint(tmp_path, checkpoint))
+
+
+def with_checkpoint(tmp_path, checkpoint, **base):
+    """The default study, its VICReg base from another checkpoint and without a recipe."""
+    content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
+    content["bases"]["vicreg"] |= {"checkpoint": yaml.safe_load(checkpoint), "pretraining": None}
+    content["bases"]["vicreg"] |= base
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_base_without_checkpoint_and_recipe(tmp_path):
+    with pytest.raises(StudyError, match=r"bases\.vicreg: neither checkpoint nor pretraining"):
+        load_study(with_checkpoint(tmp_path, "null"))
+
+
+def test_converted_base_cannot_be_made_from_random_weights(tmp_path):
+    study = load_study(with_checkpoint(tmp_path, f"{{{RELEASED}, format: vicreg}}"))
+    assert study.bases["vicreg"].converted and not study.bases["simsiam"].converted
+    with pytest.raises(ValueError, match=r"bases\.vicreg has no pretraining recipe"):
+        study.training_spec(Run("vicreg", "base", 0, None))
+    assert study.training_spec(Run("vicreg", "continued", 0, 0)).epochs == 1
+
+
+def test_optimizer_that_nobody_saved_cannot_be_restored(tmp_path):
+    recipe = yaml.safe_load(Path("studies/fashion.yaml").read_text())["bases"]["vicreg"][
+        "continued"
+    ]
+    recipe["restore_optimizer"] = True
+    with pytest.raises(StudyError, match="restore_optimizer is set, but its checkpoint holds no"):
+        load_study(with_checkpoint(tmp_path, "{kind: own, path: x}", continued=recipe))
+    released = f"{{{RELEASED}, format: vicreg}}"
+    study = load_study(with_checkpoint(tmp_path, released, continued=recipe))
+    assert study.training_spec(Run("vicreg", "e2mc", 0, 0)).restore_optimizer
+
+
+def test_converted_base_has_one_seed(tmp_path):
+    path = Path(with_checkpoint(tmp_path, "{kind: own, path: x}"))
+    content = yaml.safe_load(path.read_text())
+    content["seeds"]["base"] = [0, 1]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(StudyError, match=r"seeds\.base is \(0, 1\), but bases\.vicreg is one file"):
+        load_study(str(path))
+
+
+def test_formats_in_the_schema_are_those_of_the_code():
+    formats = ReleasedCheckpoint.model_json_schema()["properties"]["format"]["enum"]
+    assert formats == list(FORMATS)
+
+
+def test_own_normalisation_and_learning_rate(tmp_path):
+    content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
+    content["bases"]["vicreg"]["normalisation"] = {"mean": [0.5], "std": [0.25]}
+    content["arms"]["continued-slow"] = {"label": "slow", "lr": 1.0e-5}
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(content))
+    study = load_study(str(tmp_path / "changed.yaml"))
+    slow = study.training_spec(Run("vicreg", "continued-slow", 0, 0))
+    assert slow.optimizer.lr == 1e-5 and slow.optimizer.weight_decay == 1e-4
+    assert slow.normalisation.std == (0.25,)
+    assert study.training_spec(Run("simsiam", "continued", 0, 0)).normalisation.std == (0.353,)
 
 
 def test_unknown_study_lists_the_known():

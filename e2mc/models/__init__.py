@@ -42,13 +42,17 @@ def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
 
     Raises ValueError for a name that does not exist.
     """
+    check_backbone(name)
     library, _, rest = name.partition(":")
-    if rest and library in LIBRARIES:
-        return LIBRARIES[library](rest, in_channels)
-    if name not in BACKBONES:
+    return LIBRARIES[library](rest, in_channels) if rest else BACKBONES[name](in_channels)
+
+
+def check_backbone(name: str) -> None:
+    """Raises ValueError unless the name is known; another library's names are its own matter."""
+    library, _, rest = name.partition(":")
+    if name not in BACKBONES and not (rest and library in LIBRARIES):
         known = ", ".join([*BACKBONES, *(f"{library}:<name>" for library in LIBRARIES)])
-        raise ValueError(f"unknown backbone {name!r}: expected one of {known}")
-    return BACKBONES[name](in_channels)
+        raise ValueError(f"backbone {name!r} does not exist, expected one of {known}")
 
 
-__all__ = ["BACKBONES", "SmallResNet", "create_backbone"]
+__all__ = ["BACKBONES", "SmallResNet", "check_backbone", "create_backbone"]

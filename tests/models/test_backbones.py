@@ -14,5 +14,5 @@ def test_small_resnet_shapes():
 
 
 def test_unknown_backbone():
-    with pytest.raises(ValueError, match="unknown backbone 'resnet-tiny': expected one of"):
+    with pytest.raises(ValueError, match="backbone 'resnet-tiny' does not exist, expected one of"):
         create_backbone("resnet-tiny")

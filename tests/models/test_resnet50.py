@@ -73,8 +73,8 @@ def test_other_networks_of_torchvision(name, width):
         ("torchvision:resnet5", 3, "torchvision has no model 'resnet5'"),
         ("torchvision:vit_b_16", 3, "VisionTransformer has no global average pooling: choose"),
         ("torchvision:resnet18", 1, "takes images of 3 channels, not 1"),
-        ("torchvision:", 3, "unknown backbone 'torchvision:'"),
-        ("hub:resnet18", 3, "unknown backbone 'hub:resnet18': expected one of resnet-small"),
+        ("torchvision:", 3, "backbone 'torchvision:' does not exist"),
+        ("hub:resnet18", 3, "backbone 'hub:resnet18' does not exist, expected one of resnet-small"),
     ],
 )
 def test_backbones_that_cannot_be_made(name, channels, message):

@@ -4,10 +4,16 @@ import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
-from e2mc.steps import evaluation_identity, training_identity, verify_shipped
+from e2mc.steps import (
+    conversion_identity,
+    evaluation_identity,
+    training_identity,
+    verify_shipped,
+)
 from e2mc.study import (
     BASE_ARM,
     FineTune,
+    ReleasedCheckpoint,
     Run,
     StudyError,
     code_hash,
@@ -29,6 +35,10 @@ FROZEN = [name for name, item in STUDY.paradigms.items() if not isinstance(item,
 FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item, FineTune)]
 DATASETS = {name: STUDY.dataset_path(name) for name in ("images", "digits", "outfits")}
 RUN = "{base}/{arm}/{seeds}"
+CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
+RELEASED = [
+    name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
+]
 MAIN_TABLES = [name for name in ("table1", "table2") if name in STUDY.tables]
 
 
@@ -37,12 +47,32 @@ def run_of(wildcards):
     return Run.parse(wildcards.base, wildcards.arm, wildcards.seeds)
 
 
+def only(names):
+    """A wildcard constraint that some names meet, none if there are none."""
+    return "|".join(names) or "(?!)"
+
+
+def kept(kind, path):
+    """A path as an output: temporary where config.yaml does not keep files of that kind."""
+    return path if kind in CONFIG.keep else temp(path)
+
+
+def original_checkpoint(base):
+    """The file that is converted: one that was downloaded, or the user's."""
+    if base in RELEASED:
+        return STUDY.download_path(base)
+    return STUDY.bases[base].checkpoint.path
+
+
 def base_checkpoint(base, base_seed):
-    """The shipped file where it is what the study names, else the one that `bases` trains."""
+    """The shipped or converted file where there is one, else the one that `bases` trains."""
     retrained = STUDY.retrained_path(base, base_seed)
     shipped = STUDY.bases[base].checkpoint
-    if shipped is None or CONFIG.base_checkpoints == "retrain":
+    retrain = CONFIG.base_checkpoints == "retrain" and STUDY.bases[base].pretraining is not None
+    if shipped is None or retrain:
         return retrained
+    if STUDY.bases[base].converted:
+        return STUDY.converted_path(base)
     path = Path(shipped.path.format(seed=base_seed))
     try:
         verify_shipped(path, shipped.sha256[base_seed])

@@ -5,7 +5,7 @@ rule continue_pretraining:
         ),
         images=DATASETS["images"],
     output:
-        checkpoint=ROOT / "continued" / RUN / "checkpoint.pt",
+        checkpoint=kept("continued", ROOT / "continued" / RUN / "checkpoint.pt"),
         log=ROOT / "continued" / RUN / "training.csv",
     log:
         ROOT / "logs/continued" / f"{RUN}.log",
