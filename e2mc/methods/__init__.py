@@ -5,13 +5,37 @@ from __future__ import annotations
 from torch import nn
 
 from e2mc.methods.base import Method, MethodOutput
+from e2mc.methods.byol import BYOL
+from e2mc.methods.deepcluster import DeepCluster
+from e2mc.methods.dino import DINO
+from e2mc.methods.simclr import SimCLR
 from e2mc.methods.simsiam import SimSiam
 from e2mc.methods.swav import SwAV
 from e2mc.methods.vicreg import VICReg
 
-__all__ = ["METHODS", "Method", "MethodOutput", "SimSiam", "SwAV", "VICReg", "create_method"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "METHODS",
+    "DeepCluster",
+    "Method",
+    "MethodOutput",
+    "SimCLR",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+    "create_method",
+]
 
-METHODS: dict[str, type[Method]] = {"vicreg": VICReg, "swav": SwAV, "simsiam": SimSiam}
+METHODS: dict[str, type[Method]] = {
+    "vicreg": VICReg,
+    "swav": SwAV,
+    "simsiam": SimSiam,
+    "simclr": SimCLR,
+    "byol": BYOL,
+    "dino": DINO,
+    "deepcluster": DeepCluster,
+}
 
 
 def create_method(name: str, backbone: nn.Module, **params: object) -> Method:

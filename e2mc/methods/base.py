@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+Batches = Callable[[], Iterator[tuple[Tensor, list[Tensor]]]]
 
 
 class MethodOutput(NamedTuple):
@@ -29,14 +33,20 @@ class MethodOutput(NamedTuple):
 class Method(nn.Module):
     """A self-supervised method: views of the same images in, loss and embeddings out.
 
+    A training loop calls, in this order, ``begin_run`` once, ``begin_epoch`` at the start of each
+    epoch, and ``begin_step``, ``forward`` and, after the optimizer's step, ``end_step`` for each
+    batch. A run that is resumed within an epoch goes on with ``begin_step``.
+
     Attributes:
         backbone: module from images ``(N, C, H, W)`` to features ``(N, backbone.feature_dim)``.
+        projector: module from features to embeddings ``(N, D)``.
         global_views: how many of the first views are global crops; the others are local crops.
         run_state: names of the state-dict entries that belong to a run and not to the model, such
             as a queue. A resumed run needs them, a continued run starts without them.
     """
 
     backbone: nn.Module
+    projector: nn.Module
     global_views: int = 2
     run_state: tuple[str, ...] = ()
 
@@ -51,6 +61,39 @@ class Method(nn.Module):
             ValueError: if the number of views is not what the method wants.
         """
         raise NotImplementedError
+
+    def embed(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the embeddings of each view, as in `MethodOutput`, without a loss."""
+        return tuple(at_least_float32(self.projector(self.backbone(view))) for view in views)
+
+    def begin_run(self, images: int) -> None:
+        """Make room for what is remembered of each image, before a state is loaded.
+
+        Args:
+            images: how many images the run trains on.
+        """
+
+    def begin_epoch(self, generator: torch.Generator, batches: Batches) -> None:
+        """Do what happens once an epoch.
+
+        Args:
+            generator: for random draws; the same on every rank and in a resumed run.
+            batches: starts a pass over all images; gives this rank's indices ``(N,)`` and views.
+        """
+
+    def begin_step(self, indices: Tensor) -> None:
+        """Hear which images the next batch shows.
+
+        Args:
+            indices: int64 ``(N,)``, of this rank's share; images are numbered from 0.
+        """
+
+    def end_step(self, progress: float) -> None:
+        """Follow the weights after a step of the optimizer.
+
+        Args:
+            progress: share of the run's steps that came before this one, in [0, 1).
+        """
 
     def parameter_groups(self) -> list[dict]:
         """Return the trainable parameters as optimizer groups with keys "name" and "params"."""
@@ -72,6 +115,48 @@ def mlp(*widths: int, bias: bool = True) -> list[nn.Module]:
             nn.ReLU(inplace=True),
         ]
     return layers
+
+
+def features_by_size(backbone: nn.Module, views: Sequence[Tensor]) -> Tensor:
+    """Return the features of all views, one view after another.
+
+    Successive views of one size go through the backbone as one batch, so that the statistics of
+    BatchNorm are those of a size.
+    """
+    sizes = groupby(views, key=lambda view: view.shape[1:])
+    return torch.cat([backbone(torch.cat(list(same))) for _, same in sizes])
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """Return a copy that no gradient reaches: a target network."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move the target's parameters: ``target <- momentum * target + (1 - momentum) * online``.
+
+    Buffers are the target's own: BatchNorm's statistics come from what it sees itself.
+    """
+    pairs = zip(target.parameters(), online.parameters(), strict=True)
+    for mine, theirs in pairs:
+        mine.lerp_(theirs, 1 - momentum)
+
+
+def momentum_at(progress: float, first: float, last: float) -> float:
+    """Return the momentum of a target network, which moves from ``first`` to ``last`` by a cosine.
+
+    ``last - (last - first) * (cos(pi * progress) + 1) / 2``
+
+    Source: Grill et al., "Bootstrap Your Own Latent", 2020 (arXiv 2006.07733), section 3.2.
+    """
+    return last - (last - first) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def check_momentum(first: float, last: float, method: str) -> None:
+    """Raise ValueError unless both are momenta, in [0, 1]."""
+    if not (0 <= first <= 1 and 0 <= last <= 1):
+        raise ValueError(f"{method}'s ema and ema_last must be in [0, 1], got {first} and {last}.")
 
 
 def at_least_float32(x: Tensor) -> Tensor:

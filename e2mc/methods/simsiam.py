@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2mc.distributed import Group
 from e2mc.methods.base import (
     Method,
     MethodOutput,
@@ -16,6 +17,7 @@ from e2mc.methods.base import (
     trainable,
     without_autocast,
 )
+from e2mc.methods.objective import check_objective, er_on_sphere
 
 
 def simsiam_loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
@@ -52,12 +54,26 @@ class SimSiam(Method):
         backbone: see `Method`.
         dim: width D of embeddings and predictions.
         predictor_hidden_dim: width of the predictor's bottleneck.
+        objective: "own", or "er" for `er_on_sphere`: predictions reconstruct the other view's fixed
+            embedding, and the entropy is that of the embeddings.
+        kappa: see `er_on_sphere`.
+        group: process group over which the batch is spread; None for the default one.
+
+    Raises:
+        ValueError: if the objective is unknown or kappa not positive.
     """
 
     def __init__(
-        self, backbone: nn.Module, dim: int = 2048, predictor_hidden_dim: int = 512
+        self,
+        backbone: nn.Module,
+        dim: int = 2048,
+        predictor_hidden_dim: int = 512,
+        objective: str = "own",
+        kappa: float = 10.0,
+        group: Group = None,
     ) -> None:
         super().__init__()
+        check_objective(objective, kappa)
         width = backbone.feature_dim
         last = nn.Linear(width, dim)
         last.bias.requires_grad = False  # the BatchNorm after it removes any bias
@@ -68,6 +84,9 @@ class SimSiam(Method):
         self.predictor = nn.Sequential(
             *mlp(dim, predictor_hidden_dim, bias=False), nn.Linear(predictor_hidden_dim, dim)
         )
+        self.objective = objective
+        self.kappa = kappa
+        self.group = group
 
     def parameter_groups(self) -> list[dict]:
         """Return the groups "encoder" (backbone and projector) and "predictor"."""
@@ -81,5 +100,10 @@ class SimSiam(Method):
         z1, z2 = (self.projector(self.backbone(view)) for view in expect_two(views, "SimSiam"))
         p1, p2, z1, z2 = map(at_least_float32, (self.predictor(z1), self.predictor(z2), z1, z2))
         with without_autocast(z1):
-            loss = simsiam_loss(p1, p2, z1, z2)
-        return MethodOutput(loss, (z1, z2), {"simsiam": loss.detach()})
+            if self.objective == "er":
+                pairs = [(p1, z2.detach()), (p2, z1.detach())]
+                loss, terms = er_on_sphere((z1, z2), pairs, self.kappa, self.group)
+            else:
+                loss = simsiam_loss(p1, p2, z1, z2)
+                terms = {"simsiam": loss.detach()}
+        return MethodOutput(loss, (z1, z2), terms)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2mc.criteria.er import reconstruction
 from e2mc.distributed import Group, all_reduce_sum, world_size
-from e2mc.methods.base import Method, MethodOutput, at_least_float32, mlp, without_autocast
+from e2mc.methods.base import (
+    Method,
+    MethodOutput,
+    at_least_float32,
+    features_by_size,
+    mlp,
+    without_autocast,
+)
+from e2mc.methods.objective import check_objective, er_of_assignments
 
 
 @torch.no_grad()
@@ -96,9 +104,13 @@ class SwAV(Method):
             number; 0 for no queue. The official code takes a multiple of the total batch size.
         global_views: how many of the first views get assignments.
         group: process group over which the batch is spread; None for the default one.
+        objective: "own", or "er" for `er_of_assignments`: each global view's softmax of its scores
+            and those of all other views reconstruct each other, and the entropy of the mean
+            assignment takes the place of equal use by Sinkhorn's algorithm and the queue.
 
     Raises:
-        ValueError: if `queue_length` cannot be shared equally by the ranks.
+        ValueError: if `queue_length` cannot be shared equally by the ranks, or the objective is
+            unknown.
     """
 
     def __init__(
@@ -113,8 +125,10 @@ class SwAV(Method):
         queue_length: int = 0,
         global_views: int = 2,
         group: Group = None,
+        objective: str = "own",
     ) -> None:
         super().__init__()
+        check_objective(objective)
         if queue_length % world_size(group):
             raise ValueError(
                 f"SwAV's queue_length {queue_length} is not a multiple of the number of ranks, "
@@ -132,6 +146,7 @@ class SwAV(Method):
             "group": group,
         }
         self.global_views = global_views
+        self.objective = objective
         if queue_length:
             rows = queue_length // world_size(group)
             self.register_buffer("queue", torch.zeros(global_views, rows, dim))
@@ -150,15 +165,29 @@ class SwAV(Method):
             )
         with torch.no_grad():
             self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
-        sizes = groupby(views, key=lambda view: view.shape[1:])
-        features = torch.cat([self.backbone(torch.cat(list(same))) for _, same in sizes])
+        features = features_by_size(self.backbone, views)
         z = at_least_float32(self.projector(features)).unflatten(0, (len(views), -1))
         with without_autocast(z):
             embeddings = F.normalize(z, dim=2)
             scores = self.prototypes(embeddings)
-            assignments = self._assign(embeddings[: self.global_views].detach())
-            loss = swapped_prediction_loss(scores, assignments, temperature=self.temperature)
-        return MethodOutput(loss, z.unbind(), {"swav": loss.detach()})
+            if self.objective == "er":
+                loss, terms = self._er((scores / self.temperature).softmax(dim=2))
+            else:
+                assignments = self._assign(embeddings[: self.global_views].detach())
+                loss = swapped_prediction_loss(scores, assignments, temperature=self.temperature)
+                terms = {"swav": loss.detach()}
+        return MethodOutput(loss, z.unbind(), terms)
+
+    def _er(self, p: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """ER of the ``(V, N, K)`` assignments of all views."""
+        first = p[: self.global_views].unbind()
+        errors = [
+            reconstruction(p[i], p[v], support="discrete")
+            for i in range(len(first))
+            for v in range(len(p))
+            if v != i
+        ]
+        return er_of_assignments(first, sum(errors) / len(errors), self.sinkhorn_options["group"])
 
     @torch.no_grad()
     def _assign(self, embeddings: Tensor) -> Tensor:

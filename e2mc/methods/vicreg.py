@@ -18,6 +18,7 @@ from e2mc.methods.base import (
     mlp,
     without_autocast,
 )
+from e2mc.methods.objective import check_objective, er_on_sphere
 
 
 def vicreg_loss(
@@ -78,6 +79,11 @@ class VICReg(Method):
         backbone: see `Method`.
         expander: widths of the expander's layers, the last one being D.
         invariance_weight, variance_weight, covariance_weight, batch_size, group: see `vicreg_loss`.
+        objective: "own", or "er" for `er_on_sphere` of the two views' embeddings.
+        kappa: see `er_on_sphere`.
+
+    Raises:
+        ValueError: if the objective is unknown or kappa not positive.
     """
 
     def __init__(
@@ -89,8 +95,11 @@ class VICReg(Method):
         covariance_weight: float = 1.0,
         batch_size: int | None = None,
         group: Group = None,
+        objective: str = "own",
+        kappa: float = 10.0,
     ) -> None:
         super().__init__()
+        check_objective(objective, kappa)
         *hidden, dim = (backbone.feature_dim, *expander)
         self.backbone = backbone
         self.projector = nn.Sequential(*mlp(*hidden), nn.Linear(hidden[-1], dim, bias=False))
@@ -101,6 +110,8 @@ class VICReg(Method):
             "batch_size": batch_size,
             "group": group,
         }
+        self.objective = objective
+        self.kappa = kappa
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         z1, z2 = (
@@ -108,5 +119,9 @@ class VICReg(Method):
             for view in expect_two(views, "VICReg")
         )
         with without_autocast(z1):
-            loss, terms = vicreg_loss(z1, z2, **self.loss_options)
+            if self.objective == "er":
+                group = self.loss_options["group"]
+                loss, terms = er_on_sphere((z1, z2), [(z1, z2)], self.kappa, group)
+            else:
+                loss, terms = vicreg_loss(z1, z2, **self.loss_options)
         return MethodOutput(loss, (z1, z2), terms)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from e2mc.criteria import E2MC
+from e2mc.methods import create_method
+from e2mc.methods.base import frozen_copy
 from e2mc.methods.swav import SwAV, sinkhorn
 from e2mc.methods.vicreg import vicreg_loss
 
@@ -43,6 +45,42 @@ def _swav(views: list[torch.Tensor], prototypes: torch.Tensor) -> dict:
     return {"losses": torch.stack(losses), "gradient": gradient, "queue": method.queue}
 
 
+LINEAR = {
+    "simclr": {},
+    "byol": {},
+    "dino": {"prototypes": 6},
+    "deepcluster": {"prototypes": (3, 2)},
+}
+
+
+def _linear(name: str, objective: str, views: list[torch.Tensor], indices: torch.Tensor) -> dict:
+    """Two batches of a method without BatchNorm, on one process's share of 8 images."""
+    backbone = nn.Identity()
+    backbone.feature_dim = 4
+    torch.manual_seed(0)
+    method = create_method(name, backbone, dim=4, objective=objective, **LINEAR[name]).double()
+    method.projector = nn.Linear(4, 4).double()
+    if name == "byol":
+        method.predictor = nn.Linear(4, 4).double()
+        method.target_projector = frozen_copy(method.projector)
+    if name == "dino":
+        method.teacher_projector = frozen_copy(method.projector)
+    method.begin_run(8)
+    model = DistributedDataParallel(method) if dist.is_initialized() else method
+    generator = torch.Generator().manual_seed(0)
+    method.begin_epoch(generator, lambda: iter([(indices, list(views[0][:2]))]))
+    losses = []
+    for step in views[:2]:
+        method.begin_step(indices)
+        loss = model(list(step[:2])).loss
+        loss.backward()
+        method.end_step(0.5)
+        losses.append(loss.detach())
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    gradient = method.projector.weight.grad
+    return {"losses": torch.stack(losses), "gradient": gradient, "state": state}
+
+
 def _shard(views: list[torch.Tensor], rank: int) -> list[torch.Tensor]:
     return [step.chunk(RANKS, dim=1)[rank] for step in views]
 
@@ -55,6 +93,10 @@ def _work(rank: int, folder: str, g: dict, scores: torch.Tensor, views: list, w:
         "sinkhorn": sinkhorn(scores.chunk(RANKS)[rank]),
         "swav": _swav(_shard(views, rank), w),
     }
+    own = torch.arange(8).chunk(RANKS)[rank]
+    for name in LINEAR:
+        for objective in ("own", "er"):
+            result[name, objective] = _linear(name, objective, _shard(views, rank), own)
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -84,3 +126,13 @@ def test_two_ranks(golden, same_value, same_gradient, tmp_path):
     torch.testing.assert_close(mean, single["losses"])
     for share in shares:
         torch.testing.assert_close(share["gradient"], single["gradient"])
+
+    for name in LINEAR:
+        for objective in ("own", "er"):
+            single = _linear(name, objective, views, torch.arange(8))
+            shares = [result[name, objective] for result in results]
+            mean = sum(share["losses"] for share in shares) / RANKS
+            torch.testing.assert_close(mean, single["losses"])
+            for share in shares:
+                torch.testing.assert_close(share["gradient"], single["gradient"])
+                torch.testing.assert_close(share["state"], single["state"])

@@ -1,0 +1,125 @@
+"""BYOL: bootstrap your own latent (Grill et al., 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e2mc.distributed import Group
+from e2mc.methods.base import (
+    Method,
+    MethodOutput,
+    at_least_float32,
+    check_momentum,
+    expect_two,
+    follow,
+    frozen_copy,
+    mlp,
+    momentum_at,
+    trainable,
+    without_autocast,
+)
+from e2mc.methods.objective import check_objective, er_on_sphere
+
+
+def byol_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
+    """Squared distance of each normalised prediction to the other view's normalised target.
+
+    ``mean_n (2 - 2 cos(p1_n, t2_n)) + mean_n (2 - 2 cos(p2_n, t1_n))``
+
+    Args:
+        p1, p2: ``(N, D)`` predictions from the two views.
+        t1, t2: ``(N, D)`` projections of the target network; no gradient reaches them.
+
+    Returns:
+        Scalar in [0, 8].
+
+    Source: Grill et al., "Bootstrap Your Own Latent", 2020 (arXiv 2006.07733), equation 2.
+    """
+    similarity_12 = F.cosine_similarity(p1, t2.detach(), dim=1).mean()
+    similarity_21 = F.cosine_similarity(p2, t1.detach(), dim=1).mean()
+    return 4 - 2 * (similarity_12 + similarity_21)
+
+
+class BYOL(Method):
+    """BYOL with a target network that follows the online one, and a predictor.
+
+    Projector and predictor are Linear, BatchNorm, ReLU, Linear. The target network has backbone and
+    projector; its weights are an exponential moving average of the online ones after every step,
+    with a momentum that moves from ``ema`` to ``ema_last`` over the run by a cosine. The embeddings
+    in the output are the online projections. The optimizer groups are "encoder" and "predictor".
+
+    Args:
+        backbone: see `Method`.
+        hidden_dim: width of the hidden layers of projector and predictor.
+        dim: width D of embeddings and predictions.
+        ema: momentum of the target network at the start of a run; a continued run starts anew.
+        ema_last: momentum at its end; equal to ``ema`` for a constant one.
+        objective: "own", or "er" for `er_on_sphere`: predictions reconstruct the other view's
+            target, and the entropy is that of the online projections, which the target follows.
+        kappa: see `er_on_sphere`.
+        group: process group over which the batch is spread; None for the default one.
+
+    Raises:
+        ValueError: if the objective is unknown, a momentum not in [0, 1] or kappa not positive.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        hidden_dim: int = 4096,
+        dim: int = 256,
+        ema: float = 0.996,
+        ema_last: float = 1.0,
+        objective: str = "own",
+        kappa: float = 10.0,
+        group: Group = None,
+    ) -> None:
+        super().__init__()
+        check_momentum(ema, ema_last, "BYOL")
+        check_objective(objective, kappa)
+        self.backbone = backbone
+        self.projector = nn.Sequential(
+            *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
+        )
+        self.predictor = nn.Sequential(*mlp(dim, hidden_dim), nn.Linear(hidden_dim, dim))
+        self.target_backbone = frozen_copy(self.backbone)
+        self.target_projector = frozen_copy(self.projector)
+        self.ema, self.ema_last = ema, ema_last
+        self.objective = objective
+        self.kappa = kappa
+        self.group = group
+
+    def parameter_groups(self) -> list[dict]:
+        """Return the groups "encoder" (online backbone and projector) and "predictor"."""
+        encoder = trainable(self.backbone) + trainable(self.projector)
+        return [
+            {"name": "encoder", "params": encoder},
+            {"name": "predictor", "params": trainable(self.predictor)},
+        ]
+
+    def end_step(self, progress: float) -> None:
+        momentum = momentum_at(progress, self.ema, self.ema_last)
+        follow(self.target_backbone, self.backbone, momentum)
+        follow(self.target_projector, self.projector, momentum)
+
+    def forward(self, views: Sequence[Tensor]) -> MethodOutput:
+        z1, z2 = (self.projector(self.backbone(view)) for view in expect_two(views, "BYOL"))
+        predictions = (at_least_float32(self.predictor(z)) for z in (z1, z2))
+        with torch.no_grad():
+            targets = [
+                at_least_float32(self.target_projector(self.target_backbone(view)))
+                for view in views
+            ]
+        (p1, p2), (t1, t2), z1, z2 = predictions, targets, *map(at_least_float32, (z1, z2))
+        with without_autocast(z1):
+            if self.objective == "er":
+                pairs = [(p1, t2), (p2, t1)]
+                loss, terms = er_on_sphere((z1, z2), pairs, self.kappa, self.group)
+            else:
+                loss = byol_loss(p1, p2, t1, t2)
+                terms = {"byol": loss.detach()}
+        return MethodOutput(loss, (z1, z2), terms)
