@@ -15,18 +15,27 @@ class Progress:
         done: steps that an earlier run has already made.
         unit: what a step handles, for the rate, e.g. "images".
         per_step: how many units a step handles.
+        show: False counts in silence, for all but one of several processes.
     """
 
     LINE_EVERY_SECONDS = 15.0
 
     def __init__(
-        self, what: str, total: int, *, done: int = 0, unit: str = "steps", per_step: int = 1
+        self,
+        what: str,
+        total: int,
+        *,
+        done: int = 0,
+        unit: str = "steps",
+        per_step: int = 1,
+        show: bool = True,
     ) -> None:
         self.what, self.total, self.unit, self.per_step = what, total, unit, per_step
         self.first = self.done = done
         self.start = self.last_line = time.monotonic()
+        self.show = show
         self.bar = None
-        if sys.stderr.isatty():
+        if show and sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(
@@ -41,6 +50,8 @@ class Progress:
             self.bar.update(self.per_step)
             if self.done == self.total:
                 self.bar.close()
+            return
+        if not self.show:
             return
         now = time.monotonic()
         if self.done == self.total or now - self.last_line > self.LINE_EVERY_SECONDS:

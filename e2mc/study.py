@@ -65,6 +65,9 @@ class Recipe(Model):
     batch_size: int = Field(ge=2)
     images: int | None = Field(None, ge=2, description="how many training images; null: all")
     drop_last: bool = True
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    micro_batches: int = Field(1, ge=1, description="parts of a batch, one after the other")
+    augmentation_streams: int = Field(1, ge=1, description="parts that are augmented alike")
     restore_optimizer: bool = Field(
         False, description="go on with the optimizer state of the base, as VICReg's code does"
     )
@@ -402,6 +405,9 @@ class Study(Model):
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
             drop_last=recipe.drop_last,
+            precision=recipe.precision,
+            micro_batches=recipe.micro_batches,
+            augmentation_streams=recipe.augmentation_streams,
             criterion=criterion,
             restore_optimizer=recipe.restore_optimizer,
             keep_optimizer=recipe.keep_optimizer,

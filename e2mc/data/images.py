@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from e2mc.data.source import Batch
+from e2mc.data.views import Normalisation, ViewRecipe, random_views
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,26 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
+    def views(
+        self,
+        batches: Iterable[Batch],
+        recipes: Sequence[ViewRecipe],
+        normalisation: Normalisation,
+        device: str | torch.device,
+    ) -> Iterator[list[Tensor]]:
+        """Random views of the images, see ``ImageSource.views``."""
+        flat = [recipe for recipe in recipes for _ in range(recipe.count)]
+        for batch in batches:
+            images = self.images[batch.local_indices].to(device)
+            yield [
+                random_views(images, recipe, normalisation, draws)
+                for recipe, draws in zip(flat, batch.draws(recipes, self.channels), strict=True)
+            ]
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at ``indices`` (int64), in that order."""

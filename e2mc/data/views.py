@@ -1,13 +1,14 @@
 """Views of images: a batch of tensors in, a batch of tensors out, parameters drawn per image.
 
 Every operation works on float images in [0, 1] of shape (N, C, H, W) on any device. All randomness
-comes from the generator that is passed in, so a view is a function of (images, recipe, seed).
+is in the ``Draws`` that are passed in, so a view is a function of (images, recipe, draws).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -104,52 +105,104 @@ def plain_view(images: Tensor, normalisation: Normalisation, size: int) -> Tenso
     return normalisation(pixels)
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one view of N images; what a recipe does not use is None.
+
+    Drawn apart from the pixels, so that they can be drawn for a batch and used for a part of it, on
+    whichever process that part is.
+
+    Attributes:
+        box: uniform in [0, 1), (N, 4): area, ratio, left and top of the crop, see ``crop_boxes``.
+        flip, jitter, grayscale, blur, solarize: bool (N,), whether it happens.
+        brightness, contrast, saturation: factors (N,).
+        hue: shifts (N,) in turns of the colour circle.
+        blur_sigma: pixels (N,).
+    """
+
+    box: Tensor
+    flip: Tensor
+    jitter: Tensor | None = None
+    brightness: Tensor | None = None
+    contrast: Tensor | None = None
+    saturation: Tensor | None = None
+    hue: Tensor | None = None
+    grayscale: Tensor | None = None
+    blur_sigma: Tensor | None = None
+    blur: Tensor | None = None
+    solarize: Tensor | None = None
+
+    @classmethod
+    def of(cls, recipe: ViewRecipe, count: int, channels: int, generator: torch.Generator) -> Draws:
+        """Draws for ``count`` images of 1 or 3 channels."""
+
+        def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
+            return low + (high - low) * torch.rand(count, generator=generator)
+
+        def chosen(probability: float) -> Tensor:
+            return torch.rand(count, generator=generator) < probability
+
+        found = {"box": torch.rand(4, count, generator=generator).T, "flip": chosen(recipe.flip)}
+        if recipe.jitter:
+            found["jitter"] = chosen(recipe.jitter)
+            for name in ("brightness", "contrast", "saturation")[: 2 if channels == 1 else 3]:
+                found[name] = 1 + getattr(recipe, name) * uniform(-1, 1)
+            if channels == 3:
+                found["hue"] = recipe.hue * uniform(-1, 1)
+        if recipe.grayscale and channels == 3:
+            found["grayscale"] = chosen(recipe.grayscale)
+        if recipe.blur:
+            found["blur_sigma"] = uniform(*recipe.blur_sigma)
+            found["blur"] = chosen(recipe.blur)
+        if recipe.solarize:
+            found["solarize"] = chosen(recipe.solarize)
+        return cls(**found)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Draws:
+        """The same function of every tensor, e.g. to choose rows or to move to a device."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Draws(**{k: None if v is None else function(v) for k, v in parts.items()})
+
+
 def random_views(
-    images: Tensor, recipe: ViewRecipe, normalisation: Normalisation, generator: torch.Generator
+    images: Tensor, recipe: ViewRecipe, normalisation: Normalisation, draws: Draws
 ) -> Tensor:
     """One random view per image: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
-    boxes = draw_crops(len(images), images.shape[-2:], recipe, generator)
-    views = crop(images.float() / 255, boxes, recipe.size, _chosen(images, recipe.flip, generator))
-    return normalisation(photometric(views, recipe, generator))
+    draws = draws.map(lambda drawn: drawn.to(images.device))
+    boxes = crop_boxes(draws.box, images.shape[-2:], recipe)
+    views = crop(images.float() / 255, boxes, recipe.size, draws.flip)
+    return normalisation(photometric(views, draws))
 
 
-def photometric(views: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+def photometric(views: Tensor, draws: Draws) -> Tensor:
     """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same."""
-    if recipe.jitter:
-        views = _where(
-            _chosen(views, recipe.jitter, generator), color_jitter, views, recipe, generator
-        )
-    if recipe.grayscale and views.shape[1] == 3:
-        views = _where(_chosen(views, recipe.grayscale, generator), greyscale, views)
-    if recipe.blur:
-        low, high = recipe.blur_sigma
-        sigma = low + (high - low) * _uniform(len(views), views, generator)
-        chosen = _chosen(views, recipe.blur, generator)
+    if draws.jitter is not None:
+        views = _where(draws.jitter, color_jitter(views, draws), views)
+    if draws.grayscale is not None:
+        views = _where(draws.grayscale, greyscale(views), views)
+    if draws.blur is not None:
         views = views.clone()
-        views[chosen] = gaussian_blur(views[chosen], sigma[chosen])
-    if recipe.solarize:
-        views = _where(_chosen(views, recipe.solarize, generator), solarize, views)
+        views[draws.blur] = gaussian_blur(views[draws.blur], draws.blur_sigma[draws.blur])
+    if draws.solarize is not None:
+        views = _where(draws.solarize, solarize(views), views)
     return views
 
 
-def draw_crops(
-    count: int, image_size: torch.Size, recipe: ViewRecipe, generator: torch.Generator
-) -> Tensor:
-    """Boxes (count, 4) of left, top, width, height in pixels.
+def crop_boxes(uniform: Tensor, image_size: Sequence[int], recipe: ViewRecipe) -> Tensor:
+    """Boxes (N, 4) of left, top, width, height in pixels, from uniform numbers (N, 4).
 
     Area and log-ratio are uniform, as in RandomResizedCrop (Szegedy et al. 2015). Where the box
     would be larger than the image its longer side is cut, instead of drawing anew.
     """
     height, width = image_size
-    uniform = torch.rand(4, count, generator=generator, device=generator.device)
     low, high = recipe.crop_scale
-    area = (low + (high - low) * uniform[0]) * height * width
+    area = (low + (high - low) * uniform[:, 0]) * height * width
     log_low, log_high = (math.log(value) for value in recipe.crop_ratio)
-    ratio = torch.exp(log_low + (log_high - log_low) * uniform[1])
+    ratio = torch.exp(log_low + (log_high - log_low) * uniform[:, 1])
     box_width = (area * ratio).sqrt().clamp(max=width)
     box_height = (area / ratio).sqrt().clamp(max=height)
-    left = uniform[2] * (width - box_width)
-    top = uniform[3] * (height - box_height)
+    left = uniform[:, 2] * (width - box_width)
+    top = uniform[:, 3] * (height - box_height)
     return torch.stack((left, top, box_width, box_height), dim=1)
 
 
@@ -175,21 +228,20 @@ def crop(images: Tensor, boxes: Tensor, size: int, flipped: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def color_jitter(views: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue by factors of each image's own."""
+def color_jitter(views: Tensor, draws: Draws) -> Tensor:
+    """Brightness, contrast, saturation and hue by factors of each image's own, in this order."""
 
-    def factor(strength: float) -> Tensor:
-        return (1 + strength * (2 * _uniform(len(views), views, generator) - 1)).view(-1, 1, 1, 1)
+    def per_image(drawn: Tensor) -> Tensor:
+        return drawn.to(views).view(-1, 1, 1, 1)
 
-    brightness, contrast = factor(recipe.brightness), factor(recipe.contrast)
-    views = (views * brightness).clamp(0, 1)
+    views = (views * per_image(draws.brightness)).clamp(0, 1)
     mean = greyscale(views).mean(dim=(1, 2, 3), keepdim=True)
-    views = (mean + (views - mean) * contrast).clamp(0, 1)
-    if views.shape[1] != 3:
+    views = (mean + (views - mean) * per_image(draws.contrast)).clamp(0, 1)
+    if draws.saturation is None:
         return views
     grey = greyscale(views)
-    views = (grey + (views - grey) * factor(recipe.saturation)).clamp(0, 1)
-    return shift_hue(views, factor(recipe.hue) - 1)
+    views = (grey + (views - grey) * per_image(draws.saturation)).clamp(0, 1)
+    return shift_hue(views, per_image(draws.hue))
 
 
 def greyscale(views: Tensor) -> Tensor:
@@ -241,25 +293,17 @@ def solarize(views: Tensor) -> Tensor:
     return torch.where(views >= 128 / 255, 1 - views, views)
 
 
-def _uniform(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator, device=generator.device).to(like)
-
-
-def _chosen(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    draws = torch.rand(len(like), generator=generator, device=generator.device)
-    return (draws < probability).to(like.device)
-
-
-def _where(chosen: Tensor, operation, views: Tensor, *arguments) -> Tensor:
-    return torch.where(chosen.view(-1, 1, 1, 1), operation(views, *arguments), views)
+def _where(chosen: Tensor, changed: Tensor, views: Tensor) -> Tensor:
+    return torch.where(chosen.view(-1, 1, 1, 1), changed, views)
 
 
 __all__ = [
+    "Draws",
     "Normalisation",
     "ViewRecipe",
     "color_jitter",
     "crop",
-    "draw_crops",
+    "crop_boxes",
     "gaussian_blur",
     "greyscale",
     "photometric",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2mc.data.images import ImageSet
-from e2mc.data.views import Normalisation, ViewRecipe, plain_view, random_views
+from e2mc.data.views import Draws, Normalisation, ViewRecipe, plain_view, random_views
 from e2mc.evaluation.linear import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
 
@@ -192,7 +192,9 @@ def _train_epoch(
     for batch in order.split(protocol.batch_size):
         if len(batch) == 1:
             continue  # batch normalisation cannot train on one image
-        views = random_views(train.images[batch].to(device), recipe, normalisation, generator)
+        images = train.images[batch].to(device)
+        draws = Draws.of(recipe, len(batch), images.shape[1], generator)
+        views = random_views(images, recipe, normalisation, draws)
         loss = F.cross_entropy(model(views), train.labels[batch].to(device))
         optimizer.zero_grad()
         loss.backward()

@@ -1,29 +1,39 @@
 """Pre-training and continued pre-training: the same loop, with or without an add-on criterion.
 
 Every random draw is a function of (seed, epoch, step), so a run that was killed and resumed from
-its last state makes the same weights as one that was not, bit for bit on a CPU.
+its last state makes the same weights as one that was not, bit for bit on a CPU. On several
+processes (torch.distributed, set up by the caller) each one has an equal part of every batch, and
+the step is that of one process with the whole batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from e2mc import interruption
 from e2mc.criteria import create_criterion
-from e2mc.data.images import ImageSet
-from e2mc.data.views import Normalisation, ViewRecipe, random_views
+from e2mc.data.source import Batch, ImageSource
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.distributed import rank, world_size
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 from e2mc.models.checkpoint import Checkpoint, load_strictly
 from e2mc.optim import OptimizerSpec, ScheduleSpec, create_optimizer, learning_rate_factor
 from e2mc.progress import Progress
 from e2mc.state import fingerprint, save_atomically, write_text
+from e2mc.training.batch_norm import synchronise_batch_norm
 
 
 @dataclass(frozen=True)
@@ -47,10 +57,16 @@ class TrainingSpec:
         normalisation: applied to every view.
         optimizer, schedule: see ``e2mc.optim``.
         epochs: passes over the images, at least 1.
-        batch_size: images per step, at least 2.
+        batch_size: images per step, over all processes, at least 2.
         drop_last: leave out the last, smaller batch of an epoch.
         criterion: add-on criterion; its value is added to the method's loss. None for plain
             (continued) pre-training.
+        precision: of the network in the forward pass; losses and weights stay in float32.
+        micro_batches: equal parts in which a process works through its share of a batch, for want
+            of memory. Batch normalisation, the losses and the criterion then see a part at a time,
+            which is not the same as the whole batch.
+        augmentation_streams: equal parts of a batch whose augmentations are drawn alike, see
+            ``e2mc.data.source.Batch``.
         restore_optimizer: start from the optimizer state of the checkpoint.
         keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
         seed: decides initial weights, order of the images and views.
@@ -66,6 +82,9 @@ class TrainingSpec:
     batch_size: int
     drop_last: bool = True
     criterion: Component | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    micro_batches: int = 1
+    augmentation_streams: int = 1
     restore_optimizer: bool = False
     keep_optimizer: bool = False
     seed: int = 0
@@ -73,10 +92,17 @@ class TrainingSpec:
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, found {self.epochs}")
+        for name in ("epochs", "micro_batches", "augmentation_streams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
+        for name in ("micro_batches", "augmentation_streams"):
+            if self.batch_size % getattr(self, name):
+                raise ValueError(
+                    f"batch_size {self.batch_size} must be a multiple of {name} "
+                    f"{getattr(self, name)}"
+                )
 
 
 class TrainingError(RuntimeError):
@@ -85,7 +111,7 @@ class TrainingError(RuntimeError):
 
 def pretrain(
     spec: TrainingSpec,
-    images: ImageSet,
+    images: ImageSource,
     output: Path,
     *,
     start: Checkpoint | None = None,
@@ -95,6 +121,8 @@ def pretrain(
     state_every: int = 100,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
+
+    On several processes all of them call this with the same arguments; the first one writes.
 
     Args:
         spec: what to do.
@@ -107,42 +135,57 @@ def pretrain(
         state_every: steps between two saves of the state.
 
     Raises:
-        TrainingError: when the loss is not finite or there are fewer images than one batch.
+        Interrupted: when ``e2mc.interruption`` asked to stop, after the state was saved.
+        TrainingError: when the loss is not finite, there are fewer images than one batch, the
+            processes cannot share a batch equally, or the GPU's memory does not suffice.
         CheckpointError: when the weights of ``start`` do not fit the method.
     """
     output = Path(output)
     run = _Run(spec, images, start, device)
     state_path = output.with_name(output.name + ".state")
     run.resume(state_path)
+    writes = rank() == 0
     progress = Progress(
-        what, run.total_steps, done=run.step, unit="images", per_step=spec.batch_size
+        what, run.total_steps, done=run.step, unit="images", per_step=spec.batch_size, show=writes
     )
+    views = run.views()
     while run.step < run.total_steps:
-        loss, terms = run.advance()
+        stop, terms = run.advance(views)
         if run.step % log_every == 0 or run.step == run.total_steps:
-            run.log(loss, terms)
-        if run.step % state_every == 0 and run.step < run.total_steps:
+            run.log(terms)
+        unfinished = run.step < run.total_steps
+        if unfinished and (stop or run.step % state_every == 0):
             run.save(state_path)
         progress.step()
-    write_text(run.log_text(), output.with_name("training.csv"))
-    run.checkpoint().save(output)
-    state_path.unlink(missing_ok=True)
+        if unfinished and stop:
+            raise interruption.Interrupted(
+                f"{what} was asked to stop and did after step {run.step} of {run.total_steps}; its "
+                f"state is in {state_path}, and the same command goes on from there"
+            )
+    run.save_checkpoint(output)
+    if writes:
+        write_text(run.log_text(), output.with_name("training.csv"))
+        state_path.unlink(missing_ok=True)
 
 
 class _Run:
     """The parts of one run and where it stands."""
 
     def __init__(
-        self, spec: TrainingSpec, images: ImageSet, start: Checkpoint | None, device: str
+        self, spec: TrainingSpec, images: ImageSource, start: Checkpoint | None, device: str
     ) -> None:
         self.spec, self.images, self.start, self.device = spec, images, start, device
         torch.manual_seed(spec.seed)
-        backbone = create_backbone(spec.backbone, images.images.shape[1])
+        backbone = create_backbone(spec.backbone, images.channels)
         self.method = create_method(spec.method.name, backbone, **spec.method.params)
         if start is not None:
             run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
             load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
         self.method.to(device, memory_format=torch.channels_last).train()
+        self.forward: nn.Module = self.method
+        if world_size() > 1:
+            synchronise_batch_norm(self.method)
+            self.forward = DistributedDataParallel(self.method)
         self.criterion: nn.Module | None = None
         if spec.criterion is not None:
             self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)
@@ -154,6 +197,9 @@ class _Run:
             for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
                 group.update(setting, params=group["params"])
         self.initial_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(
+            torch.device(device).type, enabled=spec.precision == "float16"
+        )
         batches = len(images) / spec.batch_size
         self.steps_per_epoch = int(batches) if spec.drop_last else -int(-batches // 1)
         if self.steps_per_epoch < 1:
@@ -164,18 +210,94 @@ class _Run:
         self.total_steps = spec.epochs * self.steps_per_epoch
         self.step = 0
         self.rows: list[dict[str, float]] = []
+        self._check_shares()
 
-    def advance(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """One optimizer step; returns the loss and its terms."""
-        epoch, position = divmod(self.step, self.steps_per_epoch)
+    def _check_shares(self) -> None:
+        """Every batch must fall into equal parts, or the mean over processes is another loss."""
+        parts = world_size() * self.spec.micro_batches
+        sizes = {self.spec.batch_size}
+        if not self.spec.drop_last and len(self.images) % self.spec.batch_size:
+            sizes.add(len(self.images) % self.spec.batch_size)
+        for size in sizes:
+            if size % parts:
+                raise TrainingError(
+                    f"a batch of {size} images cannot be split equally over {world_size()} "
+                    f"processes with {self.spec.micro_batches} micro-batches each: use a "
+                    f"batch_size that is a multiple of {parts}, and drop_last"
+                )
+        if self.spec.micro_batches > 1 and rank() == 0:
+            print(
+                f"each batch of {self.spec.batch_size} is worked through in parts of "
+                f"{self.spec.batch_size // self.spec.micro_batches}: batch normalisation, loss and "
+                "criterion are of a part, which is not the step of the whole batch",
+                file=sys.stderr,
+            )
+
+    def views(self) -> Iterator[list[Tensor]]:
+        """The views of every micro-batch from the present step to the last one."""
+        return self.images.views(
+            self._batches(), self.spec.views, self.spec.normalisation, self.device
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        parts = world_size() * self.spec.micro_batches
+        for step in range(self.step, self.total_steps):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if step == self.step or position == 0:
+                order = torch.randperm(
+                    len(self.images), generator=torch.Generator().manual_seed(self._seed(epoch, 0))
+                )
+            indices = order[position * self.spec.batch_size :][: self.spec.batch_size]
+            size = len(indices) // parts
+            for part in range(parts)[rank() * self.spec.micro_batches :][: self.spec.micro_batches]:
+                yield Batch(
+                    indices,
+                    self._seed(epoch, 1 + position),
+                    slice(part * size, (part + 1) * size),
+                    self.spec.augmentation_streams,
+                )
+
+    def _seed(self, *position: int) -> int:
+        """One of its own for every (seed, position): nothing to save, nothing to restore."""
+        return int(fingerprint({"seed": self.spec.seed, "position": position}), 16)
+
+    def advance(self, views: Iterator[list[Tensor]]) -> tuple[bool, dict[str, Tensor]]:
+        """One optimizer step; returns whether to stop, and the loss and its terms."""
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
             group["lr"] = rate
             if group.get("name") not in self.spec.optimizer.group_lr:
                 group["lr"] *= learning_rate_factor(
                     self.spec.schedule, self.step, self.steps_per_epoch, self.spec.epochs
                 )
-        views = self._views(epoch, position)
-        output = self.method(views)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = []
+        try:
+            for last in [False] * (self.spec.micro_batches - 1) + [True]:
+                with contextlib.nullcontext() if last else self._without_exchange():
+                    loss, terms = self._losses(next(views))
+                    self.scaler.scale(loss / self.spec.micro_batches).backward()
+                parts.append({"loss": loss.detach()} | terms)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"the GPU's memory does not suffice for {self._share()} images at a time: use more "
+                f"GPUs, a smaller batch_size, or micro_batches: {2 * self.spec.micro_batches}, "
+                "which changes the batch statistics"
+            ) from error
+        stop, terms = self._agree(
+            {key: torch.stack([part[key].float() for part in parts]).mean() for key in parts[0]}
+        )
+        self._check_finite(terms)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return stop, terms
+
+    def _losses(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss with gradient, and its terms."""
+        kind = torch.device(self.device).type
+        half = self.spec.precision != "float32"
+        with torch.autocast(kind, getattr(torch, self.spec.precision) if half else None, half):
+            output = self.forward(views)
         loss = output.loss
         terms = dict(output.terms)
         if self.criterion is not None:
@@ -186,37 +308,39 @@ class _Run:
             loss = loss + added.loss
             name = self.spec.criterion.name
             terms |= {f"{name}/{key}": term for key, term in added.terms.items()}
-        if not torch.isfinite(loss):
-            found = ", ".join(f"{name} = {float(value):g}" for name, value in terms.items())
+        terms["embedding_std"] = output.embeddings[0].detach().float().std(dim=0).mean()
+        return loss, terms
+
+    def _without_exchange(self) -> contextlib.AbstractContextManager:
+        """Gradients stay on their rank until the last micro-batch."""
+        if isinstance(self.forward, DistributedDataParallel):
+            return self.forward.no_sync()
+        return contextlib.nullcontext()
+
+    def _share(self) -> int:
+        return self.spec.batch_size // (world_size() * self.spec.micro_batches)
+
+    def _agree(self, terms: dict[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
+        """Whether any rank was asked to stop, and the mean of each term over the ranks."""
+        wish = interruption.requested()
+        if world_size() == 1:
+            return wish, terms
+        values = torch.stack([*terms.values(), torch.tensor(float(wish), device=self.device)])
+        dist.all_reduce(values)
+        means = (values[:-1] / world_size()).unbind()
+        return bool(values[-1] > 0), dict(zip(terms, means, strict=True))
+
+    def _check_finite(self, terms: dict[str, Tensor]) -> None:
+        if not torch.isfinite(terms["loss"]):
+            found = ", ".join(f"{k} = {float(v):g}" for k, v in terms.items() if k != "loss")
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step} of {self.total_steps} ({found}): "
-                "lower the learning rate or the criterion's weights; nothing was written"
+                f"the loss is {terms['loss'].item()} at step {self.step} of {self.total_steps} "
+                f"({found}): lower the learning rate or the criterion's weights; nothing was "
+                "written"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        terms["embedding_std"] = output.embeddings[0].detach().std(dim=0).mean()
-        return loss.detach(), terms
 
-    def _views(self, epoch: int, position: int) -> list[Tensor]:
-        order = torch.randperm(len(self.images), generator=self._generator(epoch, 0))
-        batch = order[position * self.spec.batch_size :][: self.spec.batch_size]
-        images = self.images.images[batch].to(self.device)
-        generator = self._generator(epoch, 1 + position)
-        return [
-            random_views(images, recipe, self.spec.normalisation, generator)
-            for recipe in self.spec.views
-            for _ in range(recipe.count)
-        ]
-
-    def _generator(self, *position: int) -> torch.Generator:
-        """One of its own for every (seed, position): nothing to save, nothing to restore."""
-        digest = fingerprint({"seed": self.spec.seed, "position": position})
-        return torch.Generator().manual_seed(int(digest, 16))
-
-    def log(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
-        row: dict[str, float] = {"step": self.step, "loss": float(loss)}
+    def log(self, terms: dict[str, Tensor]) -> None:
+        row: dict[str, float] = {"step": self.step}
         row |= {name: float(value) for name, value in terms.items()}
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         self.rows.append(row)
@@ -233,15 +357,26 @@ class _Run:
         return fingerprint({"spec": asdict(self.spec), "images": len(self.images), "start": start})
 
     def save(self, path: Path) -> None:
+        """Every rank calls this; the first one writes."""
+        own = self.method.state_dict()
+        own_state = {key: own[key].cpu() for key in self.method.run_state}
+        of_ranks = [own_state]
+        if world_size() > 1 and own_state:
+            of_ranks = [{} for _ in range(world_size())]
+            dist.all_gather_object(of_ranks, own_state)
         state = {
             "identity": self._identity(),
+            "processes": world_size(),
             "step": self.step,
             "rows": self.rows,
-            "method": self.method.state_dict(),
+            "method": own,
+            "run_state_of_ranks": of_ranks,
             "criterion": None if self.criterion is None else self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
-        save_atomically(state, path)
+        if rank() == 0:
+            save_atomically(state, path)
 
     def resume(self, path: Path) -> None:
         """Goes back to a saved state, if there is one of the very same run."""
@@ -250,17 +385,30 @@ class _Run:
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["identity"] != self._identity():
             return
-        self.method.load_state_dict(state["method"])
+        if state["processes"] != world_size():
+            raise TrainingError(
+                f"{path} was written by {state['processes']} processes, this run has "
+                f"{world_size()}: use as many again, or delete the file to begin anew"
+            )
+        self.method.load_state_dict(state["method"] | state["run_state_of_ranks"][rank()])
         if self.criterion is not None:
             self.criterion.load_state_dict(state["criterion"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step, self.rows = state["step"], state["rows"]
 
-    def checkpoint(self) -> Checkpoint:
+    def save_checkpoint(self, path: Path) -> None:
+        """Every rank calls this and leaves when the file is there."""
+        if rank() == 0:
+            self._checkpoint().save(path)
+        if world_size() > 1:
+            dist.barrier()
+
+    def _checkpoint(self) -> Checkpoint:
         before = 0 if self.start is None else self.start.epochs
         return Checkpoint(
             backbone=self.spec.backbone,
-            in_channels=self.images.images.shape[1],
+            in_channels=self.images.channels,
             method=self.spec.method.name,
             method_params=self.spec.method.params,
             model={

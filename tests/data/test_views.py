@@ -5,11 +5,12 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from e2mc.data.views import (
+    Draws,
     Normalisation,
     ViewRecipe,
     color_jitter,
     crop,
-    draw_crops,
+    crop_boxes,
     gaussian_blur,
     greyscale,
     plain_view,
@@ -50,7 +51,8 @@ def test_crop_equals_torchvision_resized_crop(images):
 
 def test_crops_stay_inside_and_have_the_drawn_area():
     recipe = ViewRecipe(28, crop_scale=(0.2, 0.6))
-    left, top, width, height = draw_crops(4000, torch.Size((28, 28)), recipe, seeded()).unbind(1)
+    uniform = torch.rand(4000, 4, generator=seeded())
+    left, top, width, height = crop_boxes(uniform, (28, 28), recipe).unbind(1)
     assert (left >= 0).all() and (left + width <= 28 + 1e-4).all()
     assert (top >= 0).all() and (top + height <= 28 + 1e-4).all()
     area = width * height / 28**2
@@ -79,15 +81,34 @@ def test_blur_equals_torchvision(images, sigma):
 
 def test_jitter_equals_torchvision_for_the_drawn_factors(images):
     recipe = ViewRecipe(32, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-    ours = color_jitter(images, recipe, seeded(3))
-    generator = seeded(3)
-    draws = [2 * torch.rand(6, generator=generator) - 1 for _ in range(4)]
+    draws = Draws.of(recipe, 6, 3, seeded(3))
+    ours = color_jitter(images, draws)
     for index, image in enumerate(images):
-        expected = reference.adjust_brightness(image, 1 + 0.4 * float(draws[0][index]))
-        expected = reference.adjust_contrast(expected, 1 + 0.4 * float(draws[1][index]))
-        expected = reference.adjust_saturation(expected, 1 + 0.2 * float(draws[2][index]))
-        expected = reference.adjust_hue(expected, 0.1 * float(draws[3][index]))
+        expected = reference.adjust_brightness(image, float(draws.brightness[index]))
+        expected = reference.adjust_contrast(expected, float(draws.contrast[index]))
+        expected = reference.adjust_saturation(expected, float(draws.saturation[index]))
+        expected = reference.adjust_hue(expected, float(draws.hue[index]))
         assert (ours[index] - expected).abs().max() <= HALF_STEP
+
+
+def test_draws_lie_where_the_recipe_says():
+    recipe = ViewRecipe(
+        32, jitter=0.8, brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1, blur=0.5
+    )
+    draws = Draws.of(recipe, 4000, 3, seeded())
+    for name, low, high in [
+        ("brightness", 0.6, 1.4),
+        ("contrast", 0.7, 1.3),
+        ("saturation", 0.8, 1.2),
+        ("hue", -0.1, 0.1),
+        ("blur_sigma", 0.1, 2.0),
+    ]:
+        values = getattr(draws, name)
+        assert low - 1e-6 <= values.min() and values.max() <= high + 1e-6
+        assert values.mean() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
+    assert draws.jitter.float().mean() == pytest.approx(0.8, abs=0.03)
+    assert draws.blur.float().mean() == pytest.approx(0.5, abs=0.03)
+    assert draws.solarize is None and draws.grayscale is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -97,15 +118,31 @@ def test_views_are_a_function_of_the_seed(channels):
     recipe = ViewRecipe(
         14, jitter=0.8, brightness=0.4, contrast=0.4, grayscale=0.2, blur=0.5, solarize=0.2
     )
-    first = random_views(pixels, recipe, normalisation, seeded(1))
-    assert first.shape == (8, channels, 14, 14) and first.isfinite().all()
-    assert torch.equal(first, random_views(pixels, recipe, normalisation, seeded(1)))
-    assert not torch.equal(first, random_views(pixels, recipe, normalisation, seeded(2)))
+
+    def views(seed):
+        draws = Draws.of(recipe, 8, channels, seeded(seed))
+        return random_views(pixels, recipe, normalisation, draws)
+
+    assert views(1).shape == (8, channels, 14, 14) and views(1).isfinite().all()
+    assert torch.equal(views(1), views(1))
+    assert not torch.equal(views(1), views(2))
+
+
+def test_a_part_of_the_draws_makes_the_same_part_of_the_views():
+    pixels = (torch.rand(8, 3, 28, 28, generator=seeded()) * 255).byte()
+    normalisation = Normalisation((0.3,) * 3, (0.2,) * 3)
+    recipe = ViewRecipe(14, jitter=0.8, brightness=0.4, hue=0.1, blur=0.5)
+    draws = Draws.of(recipe, 8, 3, seeded())
+    whole = random_views(pixels, recipe, normalisation, draws)
+    part = random_views(pixels[2:5], recipe, normalisation, draws.map(lambda x: x[2:5]))
+    torch.testing.assert_close(part, whole[2:5])
 
 
 def test_images_of_one_batch_get_views_of_their_own():
     pixels = (torch.rand(1, 1, 28, 28, generator=seeded()) * 255).byte().repeat(4, 1, 1, 1)
-    views = random_views(pixels, ViewRecipe(28), Normalisation((0.0,), (1.0,)), seeded())
+    recipe = ViewRecipe(28)
+    draws = Draws.of(recipe, 4, 1, seeded())
+    views = random_views(pixels, recipe, Normalisation((0.0,), (1.0,)), draws)
     assert all(not torch.equal(views[0], views[index]) for index in range(1, 4))
 
 

@@ -1,11 +1,14 @@
 import csv
 import dataclasses
+import itertools
 
 import pytest
 import torch
 
+from e2mc import interruption
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.interruption import Interrupted
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training import loop
@@ -62,10 +65,10 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
 
     advance = loop._Run.advance
 
-    def killed_in_step_7(run):
+    def killed_in_step_7(run, views):
         if run.step == 7:
             raise KeyboardInterrupt
-        return advance(run)
+        return advance(run, views)
 
     monkeypatch.setattr(loop._Run, "advance", killed_in_step_7)
     with pytest.raises(KeyboardInterrupt):
@@ -74,9 +77,9 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
     assert (tmp_path / "b" / "checkpoint.pt.state").exists()
     steps = []
 
-    def counted(run):
+    def counted(run, views):
         steps.append(run.step)
-        return advance(run)
+        return advance(run, views)
 
     monkeypatch.setattr(loop._Run, "advance", counted)
     pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", state_every=3)
@@ -91,7 +94,7 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
 def test_state_of_another_run_is_not_resumed(images, tmp_path, monkeypatch):
     output = tmp_path / "checkpoint.pt"
     run = loop._Run(spec_of(seed=1), images, None, "cpu")
-    run.advance()
+    run.advance(run.views())
     run.save(output.with_name("checkpoint.pt.state"))
     pretrain(spec_of(seed=0), images, output)
     pretrain(spec_of(seed=0), images, tmp_path / "fresh.pt")
@@ -126,20 +129,103 @@ def test_continued_run_starts_from_its_base(images, tmp_path):
         torch.testing.assert_close(continued.model[f"backbone.{name}"], parameter.detach())
 
 
+@pytest.mark.parametrize("at", [1, 5])
+def test_asked_to_stop_it_saves_and_goes_on(at, images, tmp_path, monkeypatch):
+    pretrain(spec_of("swav"), images, tmp_path / "a" / "checkpoint.pt")
+
+    advance = loop._Run.advance
+
+    def asked_in_step(run, views):
+        if run.step == at:
+            interruption.request()
+        return advance(run, views)
+
+    monkeypatch.setattr(loop._Run, "advance", asked_in_step)
+    output = tmp_path / "b" / "checkpoint.pt"
+    with pytest.raises(Interrupted, match=rf"after step {at + 1} of 8; its state is in"):
+        pretrain(spec_of("swav"), images, output)
+    assert not output.exists()
+    interruption.clear()
+    monkeypatch.setattr(loop._Run, "advance", advance)
+    pretrain(spec_of("swav"), images, output)
+    assert same(weights(tmp_path / "a" / "checkpoint.pt"), weights(output))
+
+
+def test_asked_to_stop_in_the_last_step_it_finishes(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "_wish", True)
+    pretrain(spec_of(batch_size=72, epochs=1), images, tmp_path / "checkpoint.pt")
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
 def test_arms_of_one_seed_see_the_same_views(images):
-    plain = loop._Run(spec_of(), images, None, "cpu")
-    other = loop._Run(spec_of(criterion=Component("auh", {})), images, None, "cpu")
-    for first, second in zip(plain._views(1, 2), other._views(1, 2), strict=True):
-        assert torch.equal(first, second)
-    third = loop._Run(spec_of(seed=1), images, None, "cpu")._views(1, 2)
-    assert not torch.equal(first, third[1])
+    plain = loop._Run(spec_of(), images, None, "cpu").views()
+    other = loop._Run(spec_of(criterion=Component("auh", {})), images, None, "cpu").views()
+    third = loop._Run(spec_of(seed=1), images, None, "cpu").views()
+    for _ in range(6):
+        for first, second, different in zip(next(plain), next(other), next(third), strict=True):
+            assert torch.equal(first, second)
+            assert not torch.equal(first, different)
 
 
 def test_every_image_is_seen_once_an_epoch(images):
     run = loop._Run(spec_of(drop_last=False), images, None, "cpu")
     assert run.steps_per_epoch == 5
-    sizes = [len(run._views(0, position)[0]) for position in range(5)]
-    assert sizes == [16, 16, 16, 16, 8]
+    batches = [batch.local_indices for batch in run._batches()]
+    assert [len(batch) for batch in batches] == [16, 16, 16, 16, 8] * 2
+    for epoch in (batches[:5], batches[5:]):
+        assert torch.equal(torch.cat(epoch).sort().values, torch.arange(72))
+
+
+def test_micro_batches_are_the_parts_of_the_batch(images, tmp_path, capsys):
+    whole = list(loop._Run(spec_of(), images, None, "cpu")._batches())
+    run = loop._Run(spec_of(micro_batches=2), images, None, "cpu")
+    parts = list(run._batches())
+    assert "in parts of 8" in capsys.readouterr().err
+    for index, batch in enumerate(whole):
+        joint = torch.cat([part.local_indices for part in parts[2 * index : 2 * index + 2]])
+        assert torch.equal(joint, batch.indices)
+    before = run.method.state_dict()["backbone.stem.0.weight"].clone()
+    run.advance(run.views())
+    assert run.step == 1 and not torch.equal(before, run.method.backbone.stem[0].weight)
+
+
+def test_micro_batches_add_up_to_the_gradient_of_their_mean(images):
+    plain = spec_of("simsiam", optimizer=OptimizerSpec("sgd", lr=0.1, momentum=0.0))
+    halves = loop._Run(dataclasses.replace(plain, micro_batches=2), images, None, "cpu")
+    start = {k: v.clone() for k, v in halves.method.state_dict().items()}
+    views = list(itertools.islice(halves.views(), 2))
+    halves.advance(iter(views))
+    expected = loop._Run(plain, images, None, "cpu")
+    weight = expected.method.backbone.stem[0].weight
+    gradients = []
+    for half in views:
+        expected.method.load_state_dict(start)
+        gradients += torch.autograd.grad(expected.method(half).loss, weight)
+    moved = start["backbone.stem.0.weight"] - 0.1 * sum(gradients) / 2
+    torch.testing.assert_close(halves.method.backbone.stem[0].weight, moved)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_stays_near_single(precision, images, tmp_path):
+    optimizer = OptimizerSpec("sgd", lr=0.01)
+    rows = {}
+    for name in ("float32", precision):
+        spec = spec_of(precision=name, optimizer=optimizer, criterion=Component("e2mc", {}))
+        pretrain(spec, images, tmp_path / name / "checkpoint.pt")
+        rows[name] = list(csv.DictReader((tmp_path / name / "training.csv").open()))
+        assert all(
+            v.dtype != torch.half for v in weights(tmp_path / name / "checkpoint.pt").values()
+        )
+    first = [float(rows[name][0]["loss"]) for name in rows]
+    assert first[0] != first[1]
+    assert first[1] == pytest.approx(first[0], rel=0.03)
+
+
+def test_batch_that_cannot_be_shared_equally(images, tmp_path):
+    spec = spec_of(batch_size=20, drop_last=False, micro_batches=4)
+    with pytest.raises(TrainingError, match="a batch of 12 images") as caught:
+        pretrain(dataclasses.replace(spec, micro_batches=5), images, tmp_path / "checkpoint.pt")
+    assert "multiple of 5, and drop_last" in str(caught.value)
 
 
 def test_restored_optimizer_keeps_the_new_settings(images, tmp_path):
@@ -175,7 +261,14 @@ def test_weights_that_do_not_fit_are_named(images, tmp_path):
         pretrain(other, images, tmp_path / "checkpoint.pt", start=start)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}])
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
+)
 def test_bad_specs_are_refused(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be at least"):
         spec_of(**change)
+
+
+def test_spec_whose_batch_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="batch_size 16 must be a multiple of micro_batches 3"):
+        spec_of(micro_batches=3)
