@@ -151,20 +151,48 @@ def entropy(
             if leave_one_out:
                 raise ValueError("leave_one_out is for densities on the sphere, not for discrete.")
             p = all_reduce_sum(z.sum(dim=0), group) / n
-            surprisals = -(p + EPSILON).log()
-            return p @ surprisals if estimator == "plug-in" else surprisals.mean()
-        if leave_one_out and n < 2:
-            raise ValueError(f"leave_one_out needs at least 2 rows, got {n}.")
-        exponents = kappa * z @ gather(z, group, sizes).T
+            a = -(p + EPSILON).log()
+            return p @ a if estimator == "plug-in" else a.mean()
+        own = None
         if leave_one_out:
             own = torch.arange(z.shape[0], device=z.device) + sum(sizes[: rank(group)])
-            itself = own[:, None] == torch.arange(n, device=z.device)
-            exponents = exponents.masked_fill(itself, -math.inf)
-        constant = log_normaliser(kappa, z.shape[1]) + math.log(n - leave_one_out)
-        surprisals = gather(constant - exponents.logsumexp(dim=1), group, sizes)
-        if estimator == "joe":
-            return surprisals.mean()
-        return (-surprisals).softmax(dim=0) @ surprisals
+        a = gather(surprisals(z, gather(z, group, sizes), kappa, own), group, sizes)
+        return estimate(a, estimator)
+
+
+def surprisals(
+    z: Tensor, points: Tensor, kappa: float | Tensor = 10.0, own: Tensor | None = None
+) -> Tensor:
+    """Negative logarithm of a von Mises-Fisher kernel density at some places of the unit sphere.
+
+    Args:
+        z: (M, D) unit rows, where.
+        points: (N, D) unit rows, the sample whose density it is.
+        kappa: concentration of the kernel.
+        own: int64 (M,), a point to leave out for each row of z; None leaves out nothing.
+
+    Returns:
+        (M,) in nats.
+
+    Raises:
+        ValueError: if no point is left.
+    """
+    n = points.shape[0] - (own is not None)
+    if n < 1:
+        raise ValueError(f"a density needs at least 1 point, or 2 to leave one out, got {n}.")
+    exponents = kappa * z @ points.T
+    if own is not None:
+        left_out = own[:, None] == torch.arange(points.shape[0], device=z.device)
+        exponents = exponents.masked_fill(left_out, -math.inf)
+    constant = log_normaliser(kappa, z.shape[1]) + math.log(n)
+    return constant - exponents.logsumexp(dim=1)
+
+
+def estimate(surprisals: Tensor, estimator: str = "plug-in") -> Tensor:
+    """Entropy of a sample from the surprisals (N,) of its points, see `entropy`."""
+    if estimator == "joe":
+        return surprisals.mean()
+    return (-surprisals).softmax(dim=0) @ surprisals
 
 
 def reconstruction(

@@ -12,7 +12,7 @@ import contextlib
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,8 @@ from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.distributed import rank, world_size
-from e2mc.methods import create_method
+from e2mc.methods import Method, create_method
+from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
 from e2mc.models.checkpoint import Checkpoint, load_strictly
 from e2mc.optim import OptimizerSpec, ScheduleSpec, create_optimizer, learning_rate_factor
@@ -105,6 +106,9 @@ class TrainingSpec:
                 )
 
 
+Measure = Callable[[Method], dict[str, float]]
+
+
 class TrainingError(RuntimeError):
     """A run that cannot go on, with the step and the reason in one sentence."""
 
@@ -119,6 +123,7 @@ def pretrain(
     what: str = "pre-training",
     log_every: int = 1,
     state_every: int = 100,
+    measure: Measure | None = None,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
 
@@ -133,6 +138,8 @@ def pretrain(
         what: name of the run in the progress display.
         log_every: steps between two rows of ``training.csv``.
         state_every: steps between two saves of the state.
+        measure: what to measure of the method before the first epoch and after each one, without
+            changing it; written to ``information.csv`` beside the checkpoint.
 
     Raises:
         Interrupted: when ``e2mc.interruption`` asked to stop, after the state was saved.
@@ -149,8 +156,12 @@ def pretrain(
         what, run.total_steps, done=run.step, unit="images", per_step=spec.batch_size, show=writes
     )
     views = run.views()
+    if run.step == 0:
+        run.measure(measure)
     while run.step < run.total_steps:
         stop, terms = run.advance(views)
+        if run.step % run.steps_per_epoch == 0:
+            run.measure(measure)
         if run.step % log_every == 0 or run.step == run.total_steps:
             run.log(terms)
         unfinished = run.step < run.total_steps
@@ -164,7 +175,9 @@ def pretrain(
             )
     run.save_checkpoint(output)
     if writes:
-        write_text(run.log_text(), output.with_name("training.csv"))
+        write_text(csv_text(run.rows), output.with_name("training.csv"))
+        if run.measured:
+            write_text(csv_text(run.measured), output.with_name("information.csv"))
         state_path.unlink(missing_ok=True)
 
 
@@ -178,6 +191,7 @@ class _Run:
         torch.manual_seed(spec.seed)
         backbone = create_backbone(spec.backbone, images.channels)
         self.method = create_method(spec.method.name, backbone, **spec.method.params)
+        self.method.begin_run(len(images))
         if start is not None:
             run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
             load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
@@ -190,7 +204,10 @@ class _Run:
         if spec.criterion is not None:
             self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)
             self.criterion.to(device)
-        self.optimizer = create_optimizer(spec.optimizer, self.method.parameter_groups())
+        groups = self.method.parameter_groups()
+        if self.criterion is not None and trainable(self.criterion):
+            groups.append({"name": "criterion", "params": trainable(self.criterion)})
+        self.optimizer = create_optimizer(spec.optimizer, groups)
         if spec.restore_optimizer and start is not None and start.optimizer is not None:
             settings = [dict(group, params=None) for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(start.optimizer)
@@ -210,6 +227,7 @@ class _Run:
         self.total_steps = spec.epochs * self.steps_per_epoch
         self.step = 0
         self.rows: list[dict[str, float]] = []
+        self.measured: list[dict[str, float]] = []
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -233,11 +251,23 @@ class _Run:
                 file=sys.stderr,
             )
 
-    def views(self) -> Iterator[list[Tensor]]:
-        """The views of every micro-batch from the present step to the last one."""
-        return self.images.views(
-            self._batches(), self.spec.views, self.spec.normalisation, self.device
-        )
+    def views(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Indices and views of every micro-batch from the present step to the last one."""
+        return self._shown(self._batches)
+
+    def _shown(
+        self, batches: Callable[[], Iterator[Batch]]
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        # two passes over the batches: the images may be read ahead
+        views = self.images.views(batches(), self.spec.views, self.spec.normalisation, self.device)
+        return zip((batch.local_indices for batch in batches()), views, strict=True)
+
+    def _all_images(self, epoch: int) -> Iterator[Batch]:
+        """Every image once, this rank's share of it, in parts no larger than a micro-batch."""
+        count = -(-len(self.images) * self.spec.micro_batches // self.spec.batch_size)
+        for number, indices in enumerate(torch.arange(len(self.images)).tensor_split(count)):
+            share = [len(indices) * r // world_size() for r in (rank(), rank() + 1)]
+            yield Batch(indices, self._seed(epoch, -1, number), slice(*share))
 
     def _batches(self) -> Iterator[Batch]:
         parts = world_size() * self.spec.micro_batches
@@ -261,8 +291,16 @@ class _Run:
         """One of its own for every (seed, position): nothing to save, nothing to restore."""
         return int(fingerprint({"seed": self.spec.seed, "position": position}), 16)
 
-    def advance(self, views: Iterator[list[Tensor]]) -> tuple[bool, dict[str, Tensor]]:
+    def advance(
+        self, views: Iterator[tuple[Tensor, list[Tensor]]]
+    ) -> tuple[bool, dict[str, Tensor]]:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        if position == 0:
+            self.method.begin_epoch(
+                torch.Generator().manual_seed(self._seed(epoch, -1)),
+                lambda: self._shown(lambda: self._all_images(epoch)),
+            )
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
             group["lr"] = rate
             if group.get("name") not in self.spec.optimizer.group_lr:
@@ -274,7 +312,9 @@ class _Run:
         try:
             for last in [False] * (self.spec.micro_batches - 1) + [True]:
                 with contextlib.nullcontext() if last else self._without_exchange():
-                    loss, terms = self._losses(next(views))
+                    indices, batch = next(views)
+                    self.method.begin_step(indices)
+                    loss, terms = self._losses(batch)
                     self.scaler.scale(loss / self.spec.micro_batches).backward()
                 parts.append({"loss": loss.detach()} | terms)
         except torch.OutOfMemoryError as error:
@@ -289,6 +329,7 @@ class _Run:
         self._check_finite(terms)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.method.end_step(self.step / self.total_steps)
         self.step += 1
         return stop, terms
 
@@ -345,12 +386,11 @@ class _Run:
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         self.rows.append(row)
 
-    def log_text(self) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.7g}" for key, value in row.items()} for row in self.rows)
-        return text.getvalue()
+    def measure(self, measure: Measure | None) -> None:
+        """One row after each epoch, and one before the first."""
+        if measure is not None:
+            epoch = self.step // self.steps_per_epoch
+            self.measured.append({"epoch": epoch, **measure(self.method)})
 
     def _identity(self) -> str:
         start = None if self.start is None else self.start.provenance
@@ -369,6 +409,7 @@ class _Run:
             "processes": world_size(),
             "step": self.step,
             "rows": self.rows,
+            "measured": self.measured,
             "method": own,
             "run_state_of_ranks": of_ranks,
             "criterion": None if self.criterion is None else self.criterion.state_dict(),
@@ -395,7 +436,7 @@ class _Run:
             self.criterion.load_state_dict(state["criterion"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.rows = state["step"], state["rows"]
+        self.step, self.rows, self.measured = state["step"], state["rows"], state["measured"]
 
     def save_checkpoint(self, path: Path) -> None:
         """Every rank calls this and leaves when the file is there."""
@@ -420,3 +461,12 @@ class _Run:
             optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
             provenance={"identity": self._identity(), "torch": str(torch.__version__)},
         )
+
+
+def csv_text(rows: list[dict[str, float]]) -> str:
+    """Rows with the same keys as CSV, seven digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.7g}" for key, value in row.items()} for row in rows)
+    return text.getvalue()

@@ -200,7 +200,7 @@ def test_wrong_arguments_raise():
     ]:
         with pytest.raises(ValueError, match=message):
             entropy(*arguments)
-    with pytest.raises(ValueError, match="at least 2 rows"):
+    with pytest.raises(ValueError, match="or 2 to leave one out, got 0"):
         entropy(z[:1], leave_one_out=True)
     with pytest.raises(ValueError, match="not for discrete"):
         entropy(z.abs(), support="discrete", leave_one_out=True)

@@ -8,6 +8,8 @@ import torch
 from e2mc import interruption
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.evaluation import information as evaluation
+from e2mc.evaluation.information import Instrument
 from e2mc.interruption import Interrupted
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
@@ -22,6 +24,15 @@ METHODS = {
         (VIEW, ViewRecipe(14, count=2, crop_scale=(0.1, 0.3))),
     ),
     "simsiam": (Component("simsiam", {"dim": 16, "predictor_hidden_dim": 8}), (VIEW,)),
+    "byol": (Component("byol", {"hidden_dim": 16, "dim": 8, "ema": 0.9}), (VIEW,)),
+    "dino": (
+        Component("dino", {"hidden_dim": 16, "dim": 8, "prototypes": 12, "ema": 0.9}),
+        (VIEW, ViewRecipe(14, count=2, crop_scale=(0.1, 0.3))),
+    ),
+    "deepcluster": (
+        Component("deepcluster", {"hidden_dim": 16, "dim": 8, "prototypes": [6, 5]}),
+        (VIEW,),
+    ),
 }
 
 
@@ -162,7 +173,9 @@ def test_arms_of_one_seed_see_the_same_views(images):
     other = loop._Run(spec_of(criterion=Component("auh", {})), images, None, "cpu").views()
     third = loop._Run(spec_of(seed=1), images, None, "cpu").views()
     for _ in range(6):
-        for first, second, different in zip(next(plain), next(other), next(third), strict=True):
+        (same, of_plain), (also, of_other), (_, of_third) = next(plain), next(other), next(third)
+        assert torch.equal(same, also)
+        for first, second, different in zip(of_plain, of_other, of_third, strict=True):
             assert torch.equal(first, second)
             assert not torch.equal(first, different)
 
@@ -198,7 +211,7 @@ def test_micro_batches_add_up_to_the_gradient_of_their_mean(images):
     expected = loop._Run(plain, images, None, "cpu")
     weight = expected.method.backbone.stem[0].weight
     gradients = []
-    for half in views:
+    for _, half in views:
         expected.method.load_state_dict(start)
         gradients += torch.autograd.grad(expected.method(half).loss, weight)
     moved = start["backbone.stem.0.weight"] - 0.1 * sum(gradients) / 2
@@ -272,3 +285,90 @@ def test_bad_specs_are_refused(change):
 def test_spec_whose_batch_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="batch_size 16 must be a multiple of micro_batches 3"):
         spec_of(micro_batches=3)
+
+
+def embedding_scale(method):
+    """A measurement that a training step changes."""
+    return {"scale": float(next(method.projector.parameters()).detach().norm())}
+
+
+@pytest.mark.parametrize(
+    ("method", "criterion"),
+    [
+        ("deepcluster", Component("sigreg", {"directions": 8})),
+        (
+            "byol",
+            Component("er", {"reconstruction_weight": 1.0, "learnable_kappa": True}),
+        ),
+    ],
+)
+def test_killed_at_the_start_of_an_epoch(method, criterion, images, tmp_path, monkeypatch):
+    """What an epoch begins with happens once; criterion and measurements go on from the state."""
+    spec = spec_of(method, criterion=criterion)
+    options = {"state_every": 4, "measure": embedding_scale}
+    pretrain(spec, images, tmp_path / "a" / "checkpoint.pt", **options)
+    advance = loop._Run.advance
+
+    def killed_in_step_5(run, views):
+        if run.step == 5:
+            raise KeyboardInterrupt
+        return advance(run, views)
+
+    monkeypatch.setattr(loop._Run, "advance", killed_in_step_5)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", **options)
+    monkeypatch.setattr(loop._Run, "advance", advance)
+    pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", **options)
+    assert same(*(weights(tmp_path / name / "checkpoint.pt") for name in "ab"))
+    for file in ("training.csv", "information.csv"):
+        assert len({(tmp_path / name / file).read_text() for name in "ab"}) == 1
+
+
+@pytest.mark.parametrize("method", ["swav", "byol"])
+def test_measuring_changes_nothing_of_the_training(method, images, tmp_path):
+    spec = spec_of(method)
+
+    def measure(model):
+        return evaluation.measure(
+            model, images, spec.views, spec.normalisation, Instrument(images=40)
+        )
+
+    pretrain(spec, images, tmp_path / "a" / "checkpoint.pt")
+    pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", measure=measure)
+    assert same(*(weights(tmp_path / name / "checkpoint.pt") for name in "ab"))
+    logs = [(tmp_path / name / "training.csv").read_text() for name in "ab"]
+    assert logs[0] == logs[1]
+    assert not (tmp_path / "a" / "information.csv").exists()
+    rows = list(csv.DictReader((tmp_path / "b" / "information.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert list(rows[0])[1:] == ["entropy", "reconstruction", "bound", "marginal_entropy"]
+    assert len({row["entropy"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize("ema", [0.0, 1.0])
+def test_target_network_follows_every_step(ema, images, tmp_path):
+    params = {"hidden_dim": 16, "dim": 8, "ema": ema, "ema_last": ema}
+    spec = dataclasses.replace(spec_of("byol"), method=Component("byol", params))
+    start = loop._Run(spec, images, None, "cpu").method.state_dict()
+    pretrain(spec, images, tmp_path / "checkpoint.pt")
+    model = weights(tmp_path / "checkpoint.pt")
+    for name in ("target_projector.0.weight", "target_backbone.stem.0.weight"):
+        expected = start[name] if ema else model[name.removeprefix("target_")]
+        assert torch.equal(model[name], expected)
+
+
+def test_learnable_kappa_is_trained(images):
+    params = {"reconstruction_weight": 1.0, "learnable_kappa": True, "kappa": 10.0}
+    run = loop._Run(spec_of(criterion=Component("er", params)), images, None, "cpu")
+    assert run.optimizer.param_groups[-1]["name"] == "criterion"
+    before = run.criterion.log_kappa.item()
+    run.advance(run.views())
+    assert run.criterion.log_kappa.item() != before
+
+
+def test_deepcluster_fills_its_bank_with_every_image(images):
+    """Also with those that the epochs leave out."""
+    run = loop._Run(spec_of("deepcluster"), images, None, "cpu")
+    run.advance(run.views())
+    assert run.method.bank.shape == (2, 72, 8)
+    torch.testing.assert_close(run.method.bank.norm(dim=2), torch.ones(2, 72))

@@ -24,6 +24,8 @@ METHODS = {
     "vicreg": Component("vicreg", {"expander": [16, 16, 16]}),
     "swav": Component("swav", {"hidden_dim": 16, "dim": 8, "prototypes": 10, "queue_length": 32}),
     "simsiam": Component("simsiam", {"dim": 16, "predictor_hidden_dim": 8}),
+    "byol": Component("byol", {"hidden_dim": 16, "dim": 8, "ema": 0.9}),
+    "deepcluster": Component("deepcluster", {"hidden_dim": 16, "dim": 8, "prototypes": [6]}),
 }
 
 
