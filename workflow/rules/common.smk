@@ -1,5 +1,6 @@
 """The study and the functions that turn it into files."""
 
+import os
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc.models.checkpoint import CheckpointError
@@ -23,6 +24,9 @@ from e2mc.study import (
 
 # reading the memory of every job twice a second would cost a twentieth of the default study
 snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 5
+# glibc gives freed tensors back to the system and faults them in again: a sixth of an evaluation
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
 
 try:
     CONFIG = load_config(config)
