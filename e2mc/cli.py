@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _data(study: Study, options: argparse.Namespace) -> None:
     from e2mc.steps import prepare_data
 
-    outputs = {name: study.dataset_path(name) for name in ("images", "digits", "outfits")}
+    outputs = {name: study.dataset_path(name) for name in study.data.names}
     prepare_data(study, options.folder, study.root / "data" / "downloads", outputs)
 
 
@@ -93,13 +93,13 @@ def _evaluate(study: Study, options: argparse.Namespace) -> None:
     is_base = run.arm == BASE_ARM
     checkpoint = _base_checkpoint(study, run) if is_base else study.checkpoint_path(run)
     output = study.result_path(run, options.paradigm)
+    paradigm = study.paradigms[options.paradigm]
+    datasets = {paradigm.dataset: _needed(study, paradigm.dataset)}
     outputs = {options.paradigm: output}
-    if isinstance(study.paradigms[options.paradigm], FineTune):
-        images = _needed(study, "images")
-        steps.evaluate_fine_tuned(study, run, checkpoint, images, outputs, options.device)
-    else:
-        datasets = {name: _needed(study, name) for name in ("images", "digits", "outfits")}
-        steps.evaluate_frozen(study, run, checkpoint, datasets, outputs, options.device)
+    evaluate = steps.evaluate_frozen
+    if isinstance(paradigm, FineTune):
+        evaluate = steps.evaluate_fine_tuned
+    evaluate(study, run, checkpoint, datasets, outputs, options.device)
     print(output)
 
 

@@ -7,7 +7,6 @@ tensors.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import platform
 import resource
 import sys
@@ -18,14 +17,14 @@ from typing import Any
 
 import torch
 
-from e2mc.data.images import ImageSet, Splits
-from e2mc.data.subsets import stratified_split, stratified_subset
-from e2mc.evaluation.features import CachedFeatures, extract_features, whiten, whitening
+from e2mc.data.errors import DataError
+from e2mc.data.files import ImageFiles
+from e2mc.data.images import Splits
+from e2mc.data.subsets import stratified_split
+from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import fine_tune
-from e2mc.evaluation.linear import linear_probe
-from e2mc.evaluation.metrics import rank_summary
 from e2mc.evaluation.separability import separability
-from e2mc.evaluation.svm import svm_probe
+from e2mc.frozen import FrozenBackbone, label_subsets, passes
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
 from e2mc.models.released import convert_own, convert_released
 from e2mc.state import fingerprint, sha256, write_json
@@ -34,6 +33,7 @@ from e2mc.study import (
     SVM,
     FineTune,
     Linear,
+    OnDisk,
     OwnCheckpoint,
     ReleasedCheckpoint,
     Run,
@@ -46,7 +46,7 @@ from e2mc.training.loop import pretrain
 def prepare_data(
     study: Study, folder: Path | None, downloads: Path, outputs: Mapping[str, Path]
 ) -> None:
-    """Fetches, checks and splits the images, and makes the data sets to transfer to.
+    """Fetches, checks and splits Fashion-MNIST, and makes the data sets to transfer to.
 
     Args:
         study: which data.
@@ -108,6 +108,94 @@ def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
     dataclasses.replace(converted, provenance=provenance).save(output)
 
 
+def index_data(
+    study: Study, name: str, folder: Path | None, downloads: Path, output: Path
+) -> Splits:
+    """Counts, checks and lists the images of one data set on disk, without reading them.
+
+    Args:
+        study: which data.
+        name: of the data set in the study.
+        folder: where it is, from config.yaml.
+        downloads: where label lists go.
+        output: file to write.
+
+    Raises:
+        DataError: when there is no folder, or a count is not what the study says.
+    """
+    from e2mc.data.on_disk import find_images
+    from e2mc.models.download import download
+
+    images = study.data.sets[name]
+    if folder is None:
+        raise DataError(
+            f"study {study.name} needs the images of {images.format}: set "
+            f"data_folders.{images.format} in config.yaml to their folder"
+        )
+    lists = {}
+    for list_name, item in images.lists.items():
+        path = Path(item.source)
+        if item.source.startswith(("http://", "https://")):
+            path = downloads / f"{list_name}.txt"
+            download(item.source, path, expected_sha256=item.sha256)
+        elif item.sha256 is not None and path.is_file() and sha256(path) != item.sha256:
+            raise DataError(
+                f"{path} has SHA-256 {sha256(path)}, the study names {item.sha256}: fetch it again"
+            )
+        lists[list_name] = path, item.count
+    found = find_images(
+        images.format,
+        folder.expanduser(),
+        classes=images.classes,
+        train=images.train,
+        test=images.test,
+        validation=images.validation,
+        lists=lists,
+        seed=study.data.split_seed,
+    )
+    found.save(output)
+    return found
+
+
+def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = False) -> list[str]:
+    """Counts the images and classes of every data set of a study on disk.
+
+    Args:
+        study: which data.
+        folders: format -> where it is, from config.yaml.
+        decode: also decode every image.
+
+    Returns:
+        One line per data set.
+
+    Raises:
+        DataError: names every data set that is not what it should be.
+    """
+    if not isinstance(study.data, OnDisk):
+        raise DataError(f"study {study.name} has no images on disk: nothing to check")
+    lines, problems = [], []
+    for name, images in study.data.sets.items():
+        output = study.dataset_path(name)
+        downloads = study.root / "data" / "downloads"
+        try:
+            found = index_data(study, name, folders.get(images.format), downloads, output)
+        except (DataError, OSError) as error:
+            problems.append(f"{name}: {error}")
+            continue
+        counts = f"{len(found.train):,} training, {len(found.validation):,} validation"
+        lines.append(
+            f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
+            f"images in {found.train.folder}"
+        )
+        if decode:
+            parts = (found.train, found.validation, found.test)
+            broken = [problem for part in parts for problem in part.broken()]
+            problems += [f"{name}: {len(broken):,} broken images: {broken[0]}"] if broken else []
+    if problems:
+        raise DataError("; ".join(problems))
+    return lines
+
+
 def train(study: Study, run: Run, start: Path | None, images: Path, output: Path, device: str):
     """Pre-trains a base (``start`` is None), or goes on from a checkpoint."""
     training = Splits.load(images).train
@@ -138,47 +226,70 @@ def evaluate_frozen(
 ) -> None:
     """Every paradigm with a frozen backbone; features of a data set are computed once.
 
+    Linear heads on random views take hours: their state is kept beside the results after every
+    epoch, and the same call goes on from it.
+
     Args:
         checkpoint: the run's model.
-        datasets: files for "images", "digits" and "outfits".
+        datasets: files of the data sets by name.
         outputs: paradigm -> result file.
     """
-    features = _Features(study, checkpoint, datasets, resolve_device(device))
-    for name, path in outputs.items():
+    backbone = FrozenBackbone(study, checkpoint, datasets, resolve_device(device))
+
+    def write(name: str, scores: list[dict], details: dict[str, Any], watch: _Watch) -> None:
+        _write_result(outputs[name], study, run, name, scores, details, watch, device)
+
+    streamed: dict[str, Linear] = {}
+    for name in outputs:
         paradigm = study.paradigms[name]
         watch = _Watch()
         if isinstance(paradigm, SVM):
-            scores, details = svm_probe(
-                *features.of("outfits", "train", spatial=True),
-                *features.of("outfits", "test", spatial=True),
-                protocol=paradigm.protocol,
-            )
+            write(name, *backbone.svm(paradigm), watch)
+        elif paradigm.views is None:
+            write(name, *backbone.linear_cached(paradigm), watch)
         else:
-            scores, details = _linear(features, paradigm)
-        _write_result(path, study, run, name, scores, details, watch, device)
+            streamed[name] = paradigm
+    for together in passes(streamed):
+        watch = _Watch()
+        state = outputs[next(iter(together))].with_suffix(".state")
+        for name, (scores, details) in backbone.linear_streamed(together, state).items():
+            write(name, scores, details, watch)
+        state.unlink(missing_ok=True)
 
 
 def evaluate_fine_tuned(
     study: Study,
     run: Run,
     checkpoint: Path,
-    images: Path,
+    datasets: Mapping[str, Path],
     outputs: Mapping[str, Path],
     device: str,
 ) -> None:
-    """Every paradigm that trains the whole network on a share of the labels."""
+    """Every paradigm that trains the whole network on a share of the labels.
+
+    The state is kept beside each result after every epoch, and the same call goes on from it.
+
+    Args:
+        checkpoint: the run's model.
+        datasets: files of the data sets by name.
+        outputs: paradigm -> result file.
+    """
     backbone = load_checkpoint(checkpoint).load_backbone()
-    data = Splits.load(images)
     for name, path in outputs.items():
         paradigm = study.paradigms[name]
         assert isinstance(paradigm, FineTune)
+        data = Splits.load(datasets[paradigm.dataset])
+        identity = evaluation_identity(study, run, name) | {"checkpoint": sha256(checkpoint)}
+        identity["code"] = code_hash("evaluation")
         watch = _Watch()
         scores: list[dict[str, Any]] = []
         details: dict[str, Any] = {}
-        for seed in paradigm.label_seeds:
-            subset = stratified_subset(
-                data.train.labels, paradigm.fraction, seed, data.train.classes
-            )
+        states = []
+        for seed, subset in label_subsets(paradigm, data).items():
+            state = None
+            if isinstance(data.train, ImageFiles):
+                states.append(path.with_name(f"{path.stem}-{seed}.state"))
+                state = EpochState(states[-1], fingerprint(identity))
             found, details[str(seed)] = fine_tune(
                 backbone,
                 data.train,
@@ -186,13 +297,17 @@ def evaluate_fine_tuned(
                 data.validation,
                 data.test,
                 protocol=paradigm.protocol,
-                normalisation=study.data.normalisation,
-                size=study.data.image_size,
+                normalisation=study.data.normalisation_of(paradigm.dataset),
+                view=study.data.view(paradigm.dataset),
                 seed=seed,
                 device=resolve_device(device),
+                state=state,
+                what=f"{run.base} {run.arm} {run.seeds} {name}",
             )
             scores += found
         _write_result(path, study, run, name, scores, details, watch, device)
+        for state_path in states:
+            state_path.unlink(missing_ok=True)
 
 
 def measure_separability(
@@ -205,8 +320,8 @@ def measure_separability(
 ) -> None:
     """How separable the classes and random labelings of the test images' features are."""
     watch = _Watch()
-    features = _Features(study, checkpoint, datasets, resolve_device(device))
-    values, labels = features.of("images", "test")
+    backbone = FrozenBackbone(study, checkpoint, datasets, resolve_device(device))
+    values, labels = backbone.features("images", "test")
     scores, details = separability(values, labels)
     _write_result(output, study, run, "separability", scores, details, watch, device)
 
@@ -228,70 +343,6 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-class _Features:
-    """Features of one backbone, each data set's computed when first asked for."""
-
-    def __init__(
-        self, study: Study, checkpoint: Path, datasets: Mapping[str, Path], device: str
-    ) -> None:
-        self.study, self.datasets, self.device = study, datasets, device
-        self.backbone = load_checkpoint(checkpoint).load_backbone()
-        self.splits = functools.cache(self._splits)
-        self.of = functools.cache(self._of)
-        self.whitener = functools.cache(self._whitener)
-
-    def _splits(self, dataset: str) -> Splits:
-        return Splits.load(self.datasets[dataset])
-
-    def _of(self, dataset: str, split: str, spatial: bool = False):
-        """Features and labels of one split."""
-        images: ImageSet = getattr(self.splits(dataset), split)
-        values = extract_features(
-            self.backbone,
-            images.images,
-            normalisation=self.study.data.normalisation,
-            size=images.images.shape[-1],
-            device=self.device,
-            spatial=spatial,
-        )
-        return values, images.labels
-
-    def _whitener(self, dataset: str):
-        return whitening(self.of(dataset, "train")[0])
-
-
-def _linear(features: _Features, paradigm: Linear) -> tuple[list[dict], dict[str, Any]]:
-    """Linear heads on the features as they are, and on whitened ones."""
-    dataset = paradigm.dataset
-    splits = features.splits(dataset)
-    labels = splits.train.labels
-    subsets = {
-        seed: stratified_subset(labels, paradigm.fraction, seed, splits.train.classes)
-        for seed in paradigm.label_seeds
-    }
-    scores: list[dict] = []
-    details: dict[str, Any] = {"rank": rank_summary(features.of(dataset, "train")[0])}
-    for kind in ("raw", "whitened"):
-        parts = {}
-        for split in ("train", "validation", "test"):
-            values, targets = features.of(dataset, split)
-            if kind == "whitened":
-                values = whiten(values, *features.whitener(dataset))
-            parts[split] = values, targets
-        found, details[kind] = linear_probe(
-            CachedFeatures(parts["train"][0]),
-            labels,
-            subsets,
-            validation=parts["validation"],
-            test=parts["test"],
-            classes=len(splits.train.classes),
-            protocol=paradigm.protocol,
-            features=kind,
-        )
-        scores += found
-    return scores, details
 
 
 class _Watch:
@@ -346,7 +397,7 @@ def training_identity(study: Study, run: Run) -> dict[str, Any]:
     return {
         "spec": dataclasses.asdict(study.training_spec(run)),
         "images": study.training_images(run),
-        "data": study.data.model_dump(mode="json"),
+        "data": study.data.training_identity(),
     }
 
 
@@ -364,7 +415,9 @@ def conversion_identity(study: Study, base: str) -> dict[str, Any]:
 def evaluation_identity(study: Study, run: Run, paradigm: str) -> dict[str, Any]:
     """What decides a result: how the checkpoint was made and how it is scored."""
     protocol = study.paradigms.get(paradigm)
-    return {
+    identity = {
         "training": training_identity(study, run),
         "paradigm": None if protocol is None else protocol.model_dump(mode="json"),
     }
+    dataset = "images" if protocol is None else protocol.dataset
+    return identity | study.data.evaluation_identity(dataset)

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.evaluation.finetune import FineTuneProtocol
-from e2mc.evaluation.linear import LinearProtocol
+from e2mc.evaluation.heads import LinearProtocol
 from e2mc.evaluation.svm import SVMProtocol
 from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
@@ -33,6 +33,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 KINDS = ("linear", "finetune", "svm", "shipped", "released", "own")
+DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
 BASE_ARM = "base"
 
 
@@ -44,8 +45,8 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(Model):
-    """The images, and the data sets to transfer to."""
+class FashionMNIST(Model):
+    """Fashion-MNIST in memory, and small data sets to transfer to."""
 
     dataset: Literal["fashion-mnist"] = Field(description="images of pre-training and evaluation")
     image_size: int = Field(ge=1, description="side of the images in pixels")
@@ -54,6 +55,97 @@ class Data(Model):
     train: int | None = Field(None, ge=1, description="use only so many training images; null: all")
     outfits: tuple[int, int, int] = Field(description="composed train, validation, test images")
     split_seed: Seed = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets, each a file in ``results/<study>/data``."""
+        return ("images", "digits", "outfits")
+
+    def view(self, name: str) -> PlainView:
+        """How the images of a data set are scored."""
+        return PlainView(2 * self.image_size if name == "outfits" else self.image_size)
+
+    def normalisation_of(self, name: str) -> Normalisation:
+        """Mean and standard deviation with which a data set is scored."""
+        return self.normalisation
+
+    def training_identity(self) -> dict[str, Any]:
+        """What decides the images of pre-training."""
+        return self.model_dump(mode="json")
+
+    def evaluation_identity(self, name: str) -> dict[str, Any]:
+        """What decides the images of an evaluation, beyond those of pre-training."""
+        return {}
+
+
+class LabelList(Model):
+    """A published list of the images whose labels may be used."""
+
+    source: str = Field(description="an address to download it from, or its path")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    count: int = Field(ge=1, description="how many images it names")
+
+
+class Images(Model):
+    """One data set on disk; its folder stands in config.yaml under data_folders."""
+
+    format: Literal["imagenet", "inaturalist-2018", "voc2007"]
+    classes: int = Field(ge=2, description="how many there must be")
+    train: int = Field(ge=1, description="how many training images there must be")
+    test: int = Field(
+        ge=1, description="how many images of ImageNet's val, iNaturalist's val, test"
+    )
+    validation: int = Field(
+        0,
+        ge=0,
+        description="training images held out for every choice; 0: none, and the best epoch is "
+        "chosen on the test images, as the papers do",
+    )
+    lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
+    view: PlainView = Field(description="how images are scored")
+    normalisation: Normalisation = Field(description="in evaluation")
+
+
+class OnDisk(Model):
+    """Data sets of image files; ``images`` is the one of pre-training."""
+
+    dataset: Literal["on-disk"]
+    normalisation: Normalisation = Field(description="in pre-training")
+    sets: dict[Name, Images]
+    split_seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _has_images(self) -> OnDisk:
+        if "images" not in self.sets:
+            raise ValueError("sets: 'images' is missing, the data set of pre-training")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets, each a file in ``results/<study>/data``."""
+        return tuple(self.sets)
+
+    def view(self, name: str) -> PlainView:
+        """How the images of a data set are scored."""
+        return self.sets[name].view
+
+    def normalisation_of(self, name: str) -> Normalisation:
+        """Mean and standard deviation with which a data set is scored."""
+        return self.sets[name].normalisation
+
+    def training_identity(self) -> dict[str, Any]:
+        """What decides the images of pre-training."""
+        images = self.sets["images"]
+        held_out = {"validation": images.validation, "split_seed": self.split_seed}
+        return {"format": images.format, "train": images.train} | held_out
+
+    def evaluation_identity(self, name: str) -> dict[str, Any]:
+        """What decides the images of an evaluation, beyond those of pre-training."""
+        images = self.sets[name].model_dump(mode="json")
+        return {"data": images | {"split_seed": self.split_seed}}
+
+
+Data = Annotated[FashionMNIST | OnDisk, Field(discriminator="dataset")]
 
 
 class Recipe(Model):
@@ -173,20 +265,46 @@ class Paradigm(Model):
     """One way of scoring a checkpoint; also a column of the tables."""
 
     label: str
-    dataset: Literal["images", "digits", "outfits"] = "images"
+    dataset: Name = "images"
 
 
-class Linear(Paradigm):
-    kind: Literal["linear"]
+class Labelled(Paradigm):
+    """Learns from all labels, from a share of them, or from those of a published list."""
+
     fraction: float = Field(1.0, gt=0, le=1, description="share of the labels")
+    label_list: str | None = Field(None, description="a list of the data set, instead of a share")
     label_seeds: tuple[Seed, ...] = (0,)
+
+    @model_validator(mode="after")
+    def _one_choice_of_labels(self) -> Labelled:
+        if self.label_list is not None and self.fraction != 1:
+            raise ValueError("give either fraction or label_list, not both")
+        return self
+
+
+class Linear(Labelled):
+    kind: Literal["linear"]
+    features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
+    views: ViewRecipe | None = Field(
+        None, description="a new random view in every epoch; null: features are computed once"
+    )
+    spatial: bool = Field(False, description="features pooled to 2 x 2 places instead of one")
+    shared_pass: bool = Field(
+        True, description="one pass over random views serves all heads; false: each its own"
+    )
     protocol: LinearProtocol
 
+    @model_validator(mode="after")
+    def _views_are_needed(self) -> Linear:
+        if self.views is None and (self.spatial or self.protocol.batch_norm):
+            raise ValueError("spatial and batch_norm need views: give the recipe of random views")
+        if self.views is not None and self.views.count != 1:
+            raise ValueError(f"views.count must be 1, found {self.views.count}")
+        return self
 
-class FineTune(Paradigm):
+
+class FineTune(Labelled):
     kind: Literal["finetune"]
-    fraction: float = Field(gt=0, le=1)
-    label_seeds: tuple[Seed, ...] = (0,)
     protocol: FineTuneProtocol
 
 
@@ -269,6 +387,9 @@ class Study(Model):
     paradigms: dict[Name, AnyParadigm]
     separability: Separability
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
+    reported_epoch: Literal["last", "best"] = Field(
+        "last", description="whose score the tables show; the papers show the best epoch's"
+    )
     sweep: Sweep | None = None
 
     @model_validator(mode="after")
@@ -291,6 +412,18 @@ class Study(Model):
                 _known(arm.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in arm.base_params:
                 _known(base, self.bases, f"arms.{name}.base_params: base")
+        return self
+
+    @model_validator(mode="after")
+    def _data_exist(self) -> Study:
+        for name, paradigm in self.paradigms.items():
+            where = f"paradigms.{name}"
+            _known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
+            choice = getattr(paradigm, "label_list", None)
+            if choice is not None:
+                sets = self.data.sets if isinstance(self.data, OnDisk) else {}
+                lists = sets[paradigm.dataset].lists if paradigm.dataset in sets else {}
+                _known(choice, lists, f"{where}.label_list: list")
         return self
 
     @model_validator(mode="after")
@@ -357,6 +490,19 @@ class Study(Model):
 
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
         return (None,) if arm == BASE_ARM else self.seeds.continuation
+
+    def frozen_groups(self) -> dict[str, tuple[str, ...]]:
+        """Paradigms with a frozen backbone that one job evaluates: name of the group -> paradigms.
+
+        What is in memory takes minutes altogether; on disk each data set is a job of its own.
+        """
+        groups: dict[str, tuple[str, ...]] = {}
+        for name, paradigm in self.paradigms.items():
+            if isinstance(paradigm, FineTune):
+                continue
+            group = paradigm.dataset if isinstance(self.data, OnDisk) else "frozen"
+            groups[group] = (*groups.get(group, ()), name)
+        return groups
 
     def separability_runs(self) -> list[Run]:
         return self.runs([Rows(base=self.separability.base, arms=self.separability.arms)])
@@ -467,8 +613,8 @@ class Config(Model):
     """config.yaml: this machine and this user."""
 
     study: str = Field(description="a name in studies/, or the path of a study file")
-    data_folders: dict[Literal["fashion-mnist"], Path | None] = Field(
-        {}, description="where data sets are; null: they are fetched"
+    data_folders: dict[DataFolder, Path | None] = Field(
+        {}, description="where data sets are; null: Fashion-MNIST is fetched, others are not used"
     )
     base_checkpoints: Literal["shipped", "shipped-or-retrain", "retrain"] = Field(
         "shipped", description="what to do when a shipped base checkpoint is missing or changed"
@@ -537,7 +683,9 @@ def _checked(model: type[Model], content: Any, where: str) -> Any:
 def _explain(model: type[Model], problem: Any, where: str) -> str:
     """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
     # pydantic puts the kind of a discriminated union into the path; it is no key of the file
-    keys = [str(part) for part in problem["loc"] if part not in KINDS]
+    data = [("data", "fashion-mnist"), ("data", "on-disk")]
+    loc = [part for part in problem["loc"] if part not in KINDS]
+    keys = [str(part) for before, part in zip(("", *loc), loc) if (before, part) not in data]
     key = ".".join(keys) or "the whole file"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
@@ -572,7 +720,7 @@ STAGES = {
     "data": ("data",),
     "models": ("models", "methods", "optim.py"),
     "training": ("data", "models", "methods", "criteria", "training", "entropy.py", "optim.py"),
-    "evaluation": ("data", "models", "evaluation", "steps.py"),
+    "evaluation": ("data", "models", "evaluation", "frozen.py", "steps.py"),
     "reporting": ("reporting",),
 }
 

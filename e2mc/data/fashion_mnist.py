@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from e2mc.data.errors import DataError
 from e2mc.data.images import ImageSet
 
 CLASSES = (
@@ -53,10 +54,6 @@ MD5 = {
 }
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
-
-
-class DataError(ValueError):
-    """Data that are missing or not what they should be, with what to do, in one sentence."""
 
 
 def load_fashion_mnist(folder: Path) -> tuple[ImageSet, ImageSet]:

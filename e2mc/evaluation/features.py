@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2mc.data.views import Normalisation, plain_view
+from e2mc.data.source import Batch, ImageSource
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.evaluation.epochs import interruption_point
+from e2mc.state import fingerprint
 
 
-@torch.no_grad()
 def extract_features(
     backbone: nn.Module,
-    images: Tensor,
+    images: ImageSource,
     *,
+    view: PlainView,
     normalisation: Normalisation,
-    size: int,
     batch_size: int = 128,
     device: str | torch.device = "cpu",
     spatial: bool = False,
 ) -> Tensor:
-    """Features of every image, in evaluation mode and without views.
+    """Features of every image, in evaluation mode and without anything random.
 
     Args:
         backbone: module with ``forward``: (N, C, H, W) -> (N, D), and ``feature_map``:
             (N, C, H, W) -> (N, D, h, w).
-        images: uint8 (N, C, H, W), N >= 1.
+        images: N >= 1.
+        view: how the images are resized.
         normalisation: mean and standard deviation per channel.
-        size: side to which images are resized.
         batch_size: images per forward pass.
         device: where the backbone runs; it is left there. The features come back on the CPU.
         spatial: average the (h, h) map over windows of h - 1 with stride 1 and flatten the 2 x 2
@@ -42,26 +45,74 @@ def extract_features(
     Raises:
         ValueError: when there are no images, the map is too small for spatial features, or a
             feature is not finite.
+        Interrupted: when a stop was asked for.
 
     Source: spatial pooling as for VOC07 and iNaturalist in VISSL (Goyal et al. 2021).
     """
+    parts = feature_batches(
+        backbone,
+        images,
+        view=view,
+        normalisation=normalisation,
+        batch_size=batch_size,
+        device=device,
+        spatial=spatial,
+    )
+    return torch.cat([features.cpu() for features in parts])
+
+
+def feature_batches(
+    backbone: nn.Module,
+    images: ImageSource,
+    *,
+    view: PlainView,
+    normalisation: Normalisation,
+    batch_size: int = 128,
+    device: str | torch.device = "cpu",
+    spatial: bool = False,
+) -> Iterator[Tensor]:
+    """What ``extract_features`` returns, batch by batch and on the device."""
     if not len(images):
         raise ValueError("cannot extract features from no images")
+    with _frozen(backbone, device):
+        for views in images.plain_views(view, normalisation, device, batch_size):
+            interruption_point("extracting features")
+            features = _features(backbone, views, spatial)
+            if not features.isfinite().all():
+                raise ValueError(
+                    "the backbone's features are not finite: its weights are damaged or its "
+                    "training diverged; train it again with a smaller learning rate"
+                )
+            yield features
+
+
+@contextmanager
+def _frozen(backbone: nn.Module, device: str | torch.device) -> Iterator[None]:
+    """The backbone on the device in evaluation mode; its mode is restored."""
     was_training = backbone.training
     backbone.to(device).eval()
-    batches = []
-    for batch in images.split(batch_size):
-        views = plain_view(batch.to(device), normalisation, size)
-        features = pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)
-        batches.append(features.float().cpu())
-    backbone.train(was_training)
-    result = torch.cat(batches)
-    if not result.isfinite().all():
-        raise ValueError(
-            "the backbone's features are not finite: its weights are damaged or its training "
-            "diverged; train it again with a smaller learning rate"
-        )
-    return result
+    try:
+        yield
+    finally:
+        backbone.train(was_training)
+
+
+@torch.no_grad()
+def _features(backbone: nn.Module, views: Tensor, spatial: bool) -> Tensor:
+    with batch_size_hint(len(views)):
+        return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
+
+
+@contextmanager
+def batch_size_hint(batch_size: int, setting: str = "batch_size") -> Iterator[None]:
+    """Running out of GPU memory becomes one sentence that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"the GPU has no memory left for {batch_size} images at once: try {setting} = "
+            f"{max(1, batch_size // 2)}, or free the GPU ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def pool_spatially(feature_map: Tensor) -> Tensor:
@@ -97,24 +148,64 @@ def whitening(features: Tensor, ridge: float = 0.1) -> tuple[Tensor, Tensor]:
 
     Source: Kessy, Lewin and Strimmer 2018 (PCA whitening); the ridge is ours.
     """
-    if ridge < 0:
-        raise ValueError(f"the whitening ridge must not be negative, found {ridge}")
     if len(features) < 2:
         raise ValueError(f"whitening needs at least 2 features, found {len(features)}")
     values = features.double()
     mean = values.mean(dim=0)
     centred = values - mean
     covariance = centred.T @ centred / (len(values) - 1)
+    return _whitening(mean, covariance, float(values.square().mean()), ridge)
+
+
+def _whitening(
+    mean: Tensor, covariance: Tensor, mean_square: float, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """The mean, and the transform that the covariance asks for; all float64 in, float32 out."""
+    if ridge < 0:
+        raise ValueError(f"the whitening ridge must not be negative, found {ridge}")
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0), vectors.flip(1)
-    scale = float(values.square().mean())
-    if not eigenvalues[0] > 1e-12 * scale:
+    if not eigenvalues[0] > 1e-12 * mean_square:
         raise ValueError("whitening needs features that differ, but all are equal: collapsed model")
     # float32 features carry relative errors of 2^-24; variances below that square are rounding
     alive = eigenvalues > 1e-12 * eigenvalues[0]
     deviations = (eigenvalues + ridge * eigenvalues.mean()).sqrt()
     transform = torch.where(alive, vectors / torch.where(alive, deviations, 1.0), 0.0)
     return mean.float(), transform.float()
+
+
+class Moments:
+    """Mean and covariance of features that come in batches, in float64.
+
+    Args:
+        dim: width D of the features.
+        device: where they come from.
+    """
+
+    def __init__(self, dim: int, device: str | torch.device = "cpu") -> None:
+        self.count = 0
+        self._sum = torch.zeros(dim, dtype=torch.float64, device=device)
+        self._products = torch.zeros(dim, dim, dtype=torch.float64, device=device)
+
+    def add(self, features: Tensor) -> None:
+        """A batch (B, D)."""
+        values = features.double()
+        self.count += len(values)
+        self._sum += values.sum(dim=0)
+        self._products.addmm_(values.T, values)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(D, D), with divisor N - 1; N >= 2."""
+        mean = self._sum / self.count
+        return (self._products - self.count * torch.outer(mean, mean)) / (self.count - 1)
+
+    def whitening(self, ridge: float = 0.1) -> tuple[Tensor, Tensor]:
+        """What ``whitening`` returns for the same features."""
+        if self.count < 2:
+            raise ValueError(f"whitening needs at least 2 features, found {self.count}")
+        mean_square = float(self._products.diagonal().mean() / self.count)
+        return _whitening(self._sum / self.count, self.covariance, mean_square, ridge)
 
 
 def whiten(features: Tensor, mean: Tensor, transform: Tensor) -> Tensor:
@@ -130,6 +221,7 @@ class FeatureStream(Protocol):
     """
 
     dim: int
+    positions: int  # how many neighbouring features are one channel at several places
 
     def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Passes once over the images ``indices`` (int64), in a random order of this epoch.
@@ -148,6 +240,8 @@ class CachedFeatures:
         seed: of the shuffling; epoch e of two streams with one seed has the same order.
     """
 
+    positions = 1
+
     def __init__(self, features: Tensor, seed: int = 0) -> None:
         self.features = features
         self.seed = seed
@@ -160,10 +254,71 @@ class CachedFeatures:
             yield self.features[piece], piece
 
 
+class ViewFeatures:
+    """A ``FeatureStream`` of a frozen backbone on a new random view of each image in every epoch.
+
+    Nothing is kept: the images are decoded, cropped and passed through the backbone in every epoch.
+
+    Args:
+        backbone: see ``extract_features``; it is used in evaluation mode.
+        images: training images.
+        recipe: of the views; its ``count`` must be 1.
+        normalisation: mean and standard deviation per channel.
+        batch_size: images per forward pass; it changes nothing but speed and memory.
+        device: where the backbone runs and the features are.
+        spatial: see ``extract_features``.
+        seed: of the order and the views.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        images: ImageSource,
+        *,
+        recipe: ViewRecipe,
+        normalisation: Normalisation,
+        batch_size: int = 256,
+        device: str | torch.device = "cpu",
+        spatial: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.backbone, self.images = backbone, images
+        self.recipe, self.normalisation = recipe, normalisation
+        self.batch_size, self.device, self.spatial, self.seed = batch_size, device, spatial, seed
+        self.positions = 4 if spatial else 1
+        self.dim = backbone.feature_dim * self.positions
+
+    def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        pieces = epoch_batches(indices.cpu(), self.batch_size, self.seed, epoch)
+        views = self.images.views(pieces, (self.recipe,), self.normalisation, self.device)
+        with _frozen(self.backbone, self.device):
+            for piece, [batch] in zip(pieces, views, strict=True):
+                yield (
+                    _features(self.backbone, batch, self.spatial),
+                    piece.indices.to(self.device, non_blocking=True),
+                )
+
+
+def epoch_batches(indices: Tensor, batch_size: int, seed: int, epoch: int) -> list[Batch]:
+    """One pass over the images ``indices`` in a random order; all draws follow from the numbers."""
+
+    def number(*position: int) -> int:
+        return int(fingerprint({"seed": seed, "epoch": epoch, "position": position}), 16)
+
+    generator = torch.Generator().manual_seed(number())
+    order = indices[torch.randperm(len(indices), generator=generator)]
+    return [Batch(part, number(i)) for i, part in enumerate(order.split(batch_size))]
+
+
 __all__ = [
     "CachedFeatures",
     "FeatureStream",
+    "Moments",
+    "ViewFeatures",
+    "batch_size_hint",
+    "epoch_batches",
     "extract_features",
+    "feature_batches",
     "pool_spatially",
     "whiten",
     "whitening",

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2mc.data.images import ImageSet
-from e2mc.data.views import Draws, Normalisation, ViewRecipe, plain_view, random_views
-from e2mc.evaluation.linear import schedule_factor
+from e2mc.data.source import LabelledSource
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.evaluation.epochs import EpochState, interruption_point
+from e2mc.evaluation.features import batch_size_hint, epoch_batches
+from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
+from e2mc.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -68,29 +71,34 @@ class FineTuneProtocol:
 
 def fine_tune(
     backbone: nn.Module,
-    train: ImageSet,
+    train: LabelledSource,
     subset: Tensor,
-    validation: ImageSet,
-    test: ImageSet,
+    validation: LabelledSource,
+    test: LabelledSource,
     *,
     protocol: FineTuneProtocol,
     normalisation: Normalisation,
-    size: int,
+    view: PlainView,
     seed: int,
     device: str | torch.device = "cpu",
+    state: EpochState | None = None,
+    what: str = "fine-tuning",
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Trains a copy of the backbone and a fresh linear head on the images ``subset``.
 
     Args:
         backbone: module (N, C, H, W) -> (N, backbone.feature_dim); it is not changed.
         train: images with class numbers; only those at ``subset`` (int64) are used.
-        validation: decides which epoch is the best.
+        validation: decides which epoch is the best; without images the test images do, as in the
+            papers.
         test: is only scored.
         protocol: how to train.
         normalisation: mean and standard deviation per channel.
-        size: side of the views, in training and testing.
+        view: how images are resized when they are scored; its size is also that of the views.
         seed: of the head, the order and the views.
         device: where to train.
+        state: where the state is kept after every epoch; a later call goes on from it.
+        what: name in the progress display, which is shown where a state is kept.
 
     Returns:
         Scores (top1, and top5 with more than 5 classes, in percent; selections last and best;
@@ -99,69 +107,146 @@ def fine_tune(
 
     Raises:
         ValueError: when the loss is not finite, or there are fewer than two images.
+        Interrupted: when a stop was asked for; what was done since the last state is lost.
 
     Source: eval_semisup.py of SwAV (Caron et al. 2020).
     """
     if len(subset) < 2:
         raise ValueError(f"fine-tuning needs at least 2 labelled images, found {len(subset)}")
-    generator = torch.Generator().manual_seed(seed)
-    trunk = copy.deepcopy(backbone).requires_grad_()
-    classes = len(train.classes)
-    head = _linear_head(trunk.feature_dim, classes, generator)
-    model = nn.Sequential(trunk, head).to(device)
-    rates = (protocol.trunk_lr, protocol.head_lr)
-    optimizer = torch.optim.SGD(
-        [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, rates, strict=True)],
-        momentum=protocol.momentum,
-        weight_decay=protocol.weight_decay,
-    )
-    best, best_epoch, best_state, losses = -1.0, 0, {}, []
-    for epoch in range(protocol.epochs):
+    run = _Run(backbone, len(train.classes), protocol, normalisation, view, seed, device)
+    splits = {"test": test} | ({"validation": validation} if len(validation) else {})
+    chooses = "validation" if len(validation) else "test"
+    if state is not None and (found := state.load()) is not None:
+        run.load_state_dict(found)
+    progress = None
+    if state is not None:
+        progress = Progress(what, protocol.epochs, done=run.epoch, unit="epochs")
+    known: dict[str, Tensor] = {}  # logits of the model as it is
+    while run.epoch < protocol.epochs:
+        run.train_epoch(train, subset, what)
+        if run.epoch % protocol.validate_every == 0 or run.epoch == protocol.epochs:
+            known = {chooses: run.validate(splits[chooses])}
+        if state is not None:
+            state.save(run.state_dict())
+            progress.step()
+    scores = []
+    for selection in ("last", "best"):
+        if selection == "best" and run.best_model is not None:
+            run.model.load_state_dict(run.best_model)
+            known = {}
+        for split, images in splits.items():
+            if split not in known:
+                known[split] = run.predict(images)
+            for k in (1, 5) if len(train.classes) > 5 else (1,):
+                value = topk_accuracy(known[split], images.labels, k)
+                where = {"split": split, "selection": selection, "probe_seed": seed}
+                scores.append(score(f"top{k}", value, **where))
+    return scores, {
+        "labels": len(subset),
+        "best_epoch": run.best_epoch,
+        "best_epoch_chosen_on": chooses,
+        "training_loss": run.losses,
+    }
+
+
+class _Run:
+    """The network that is fine-tuned, and where it stands."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        protocol: FineTuneProtocol,
+        normalisation: Normalisation,
+        view: PlainView,
+        seed: int,
+        device: str | torch.device,
+    ) -> None:
+        self.protocol, self.normalisation, self.view = protocol, normalisation, view
+        self.seed, self.device = seed, device
+        trunk = copy.deepcopy(backbone).requires_grad_()
+        head = _linear_head(trunk.feature_dim, classes, torch.Generator().manual_seed(seed))
+        self.model = nn.Sequential(trunk, head).to(device)
+        self.rates = (protocol.trunk_lr, protocol.head_lr)
+        groups = [
+            {"params": part.parameters(), "lr": lr}
+            for part, lr in zip(self.model, self.rates, strict=True)
+        ]
+        self.optimizer = torch.optim.SGD(
+            groups, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        )
+        self.epoch, self.losses = 0, []
+        self.best, self.best_epoch = -1.0, 0
+        self.best_model: dict[str, Tensor] | None = None  # None: the model as it is
+
+    def train_epoch(self, train: LabelledSource, subset: Tensor, what: str) -> None:
+        """One pass over the images ``subset`` in a new order."""
+        protocol = self.protocol
         factor = schedule_factor(
-            protocol.schedule, epoch, protocol.epochs, protocol.steps, protocol.gamma
+            protocol.schedule, self.epoch, protocol.epochs, protocol.steps, protocol.gamma
         )
-        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * factor
-        order = subset[torch.randperm(len(subset), generator=generator)]
-        loss = _train_epoch(
-            model, train, order, optimizer, protocol, normalisation, size, generator, device
-        )
+        batches = epoch_batches(subset, protocol.batch_size, self.seed, self.epoch)
+        # batch normalisation cannot train on one image
+        batches = [batch for batch in batches if len(batch.indices) > 1]
+        recipe = protocol.views(self.view.size)
+        self.model.train()
+        total, seen = torch.zeros((), device=self.device), 0
+        views = train.views(batches, (recipe,), self.normalisation, self.device)
+        for batch, [images] in zip(batches, views, strict=True):
+            interruption_point(what)
+            labels = train.labels[batch.indices].to(self.device)
+            with batch_size_hint(len(images), "batch_size (and rates in proportion)"):
+                loss = F.cross_entropy(self.model(images), labels)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+            total += loss.detach() * len(images)
+            seen += len(images)
+        loss = total.item() / seen
         if not loss < float("inf"):
             raise ValueError(
-                f"the fine-tuning loss is {loss} in epoch {epoch + 1}: use smaller trunk_lr and "
-                f"head_lr than {protocol.trunk_lr:g} and {protocol.head_lr:g}"
+                f"the fine-tuning loss is {loss} in epoch {self.epoch + 1}: use smaller trunk_lr "
+                f"and head_lr than {self.rates[0]:g} and {self.rates[1]:g}"
             )
-        losses.append(round(loss, 4))
-        last = epoch + 1 == protocol.epochs
-        if last or (epoch + 1) % protocol.validate_every == 0:
-            logits = _predict(model, validation, normalisation, size, device)
-            accuracy = topk_accuracy(logits, validation.labels)
-            if accuracy > best:
-                best, best_epoch = accuracy, epoch + 1
-                best_logits = logits
-                best_state = {} if last else copy.deepcopy(model.state_dict())
-    predictions = {
-        ("last", "validation"): logits,
-        ("last", "test"): _predict(model, test, normalisation, size, device),
-        ("best", "validation"): best_logits,
-    }
-    predictions["best", "test"] = predictions["last", "test"]
-    if best_state:
-        model.load_state_dict(best_state)
-        predictions["best", "test"] = _predict(model, test, normalisation, size, device)
-    labels = {"validation": validation.labels, "test": test.labels}
-    scores = [
-        score(
-            f"top{k}",
-            topk_accuracy(values, labels[split], k),
-            split=split,
-            selection=selection,
-            probe_seed=seed,
-        )
-        for (selection, split), values in predictions.items()
-        for k in ((1, 5) if classes > 5 else (1,))
-    ]
-    return scores, {"labels": len(subset), "best_epoch": best_epoch, "training_loss": losses}
+        self.losses.append(round(loss, 4))
+        self.epoch += 1
+
+    def validate(self, images: LabelledSource) -> Tensor:
+        """Keeps the model if it is the best so far; returns its logits."""
+        logits = self.predict(images)
+        accuracy = topk_accuracy(logits, images.labels)
+        if accuracy > self.best:
+            self.best, self.best_epoch = accuracy, self.epoch
+            last = self.epoch == self.protocol.epochs
+            self.best_model = None if last else copy.deepcopy(self.model.state_dict())
+        return logits
+
+    @torch.no_grad()
+    def predict(self, images: LabelledSource) -> Tensor:
+        """Logits (N, K) of all images without anything random, on the CPU."""
+        self.model.eval()
+        views = images.plain_views(self.view, self.normalisation, self.device, 256)
+        return torch.cat([self.model(batch).float().cpu() for batch in views])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Between two epochs."""
+        return {
+            "epoch": self.epoch,
+            "losses": self.losses,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_model": self.best_model,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("epoch", "losses", "best", "best_epoch", "best_model"):
+            setattr(self, name, state[name])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _linear_head(dim: int, classes: int, generator: torch.Generator) -> nn.Linear:
@@ -172,54 +257,6 @@ def _linear_head(dim: int, classes: int, generator: torch.Generator) -> nn.Linea
         for parameter in head.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return head
-
-
-def _train_epoch(
-    model: nn.Module,
-    train: ImageSet,
-    order: Tensor,
-    optimizer: torch.optim.Optimizer,
-    protocol: FineTuneProtocol,
-    normalisation: Normalisation,
-    size: int,
-    generator: torch.Generator,
-    device: str | torch.device,
-) -> float:
-    """One pass over the images in ``order``; returns their mean loss."""
-    model.train()
-    recipe = protocol.views(size)
-    total, seen = 0.0, 0
-    for batch in order.split(protocol.batch_size):
-        if len(batch) == 1:
-            continue  # batch normalisation cannot train on one image
-        images = train.images[batch].to(device)
-        draws = Draws.of(recipe, len(batch), images.shape[1], generator)
-        views = random_views(images, recipe, normalisation, draws)
-        loss = F.cross_entropy(model(views), train.labels[batch].to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(batch)
-        seen += len(batch)
-    return total / seen
-
-
-@torch.no_grad()
-def _predict(
-    model: nn.Module,
-    images: ImageSet,
-    normalisation: Normalisation,
-    size: int,
-    device: str | torch.device,
-) -> Tensor:
-    """Logits (N, K) of all images as they are, on the CPU."""
-    model.eval()
-    return torch.cat(
-        [
-            model(plain_view(batch.to(device), normalisation, size)).float().cpu()
-            for batch in images.images.split(256)
-        ]
-    )
 
 
 __all__ = ["FineTuneProtocol", "fine_tune"]

@@ -24,7 +24,10 @@ def covariance_spectrum(features: Tensor) -> Tensor:
     """Eigenvalues of the covariance of features (N, D), N >= 2: float64 (D,), falling."""
     values = features.double()
     centred = values - values.mean(dim=0)
-    covariance = centred.T @ centred / (len(values) - 1)
+    return _eigenvalues(centred.T @ centred / (len(values) - 1))
+
+
+def _eigenvalues(covariance: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)
 
 
@@ -46,11 +49,23 @@ def effective_rank(spectrum: Tensor) -> float:
 
 def rank_summary(features: Tensor) -> dict[str, float]:
     """Effective rank of features (N, D) by eigenvalues and by singular values (centred RankMe)."""
-    spectrum = covariance_spectrum(features)
+    dead = float((features.var(dim=0) == 0).sum())
+    return _rank_summary(covariance_spectrum(features), dead)
+
+
+def summary_of_covariance(covariance: Tensor) -> dict[str, float]:
+    """``rank_summary`` from the covariance (D, D) alone, in float64."""
+    variances = covariance.diagonal()
+    # the rounding of sums of squares leaves a constant feature a variance
+    dead = float((variances <= 1e-12 * variances.max()).sum())
+    return _rank_summary(_eigenvalues(covariance), dead)
+
+
+def _rank_summary(spectrum: Tensor, dead: float) -> dict[str, float]:
     return {
         "effective_rank": effective_rank(spectrum),
         "rankme": effective_rank(spectrum.sqrt()),
-        "dead_dimensions": float((features.var(dim=0) == 0).sum()),
+        "dead_dimensions": dead,
     }
 
 
@@ -74,4 +89,11 @@ def score(
     }
 
 
-__all__ = ["covariance_spectrum", "effective_rank", "rank_summary", "score", "topk_accuracy"]
+__all__ = [
+    "covariance_spectrum",
+    "effective_rank",
+    "rank_summary",
+    "score",
+    "summary_of_covariance",
+    "topk_accuracy",
+]

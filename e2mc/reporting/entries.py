@@ -151,8 +151,9 @@ def _why(evaluated: bool) -> str:
 
 
 def kinds_of_features(study: Study, column: str) -> tuple[str, ...]:
-    """Linear classifiers also see whitened features."""
-    return ("raw", "whitened") if study.paradigms[column].kind == "linear" else ("raw",)
+    """Linear classifiers also see whitened features, unless the study leaves them out."""
+    paradigm = study.paradigms[column]
+    return paradigm.features if paradigm.kind == "linear" else ("raw",)
 
 
 __all__ = ["Entry", "kinds_of_features", "select", "table_entries"]

@@ -54,13 +54,17 @@ class Difference:
 def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") -> Scores:
     """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score.
 
-    Only this study's reported metrics count: mAP for an SVM, top-1 for every other paradigm.
+    Only this study's reported metrics count: mAP for an SVM, top-1 for every other paradigm, after
+    the last epoch or, where the study says so, after the best.
     """
-    metric = results["paradigm"].map({k: METRICS[p.kind] for k, p in study.paradigms.items()})
+    epoch = {
+        k: "last" if p.kind == "svm" else study.reported_epoch for k, p in study.paradigms.items()
+    }
+    metric = results["paradigm"].map({k: METRICS[p.kind] for k, p in paradigms})
     kept = results[
         (results["study"] == study.name)
         & (results["metric"] == metric)
-        & (results["selection"] == "last")
+        & (results["selection"] == results["paradigm"].map(epoch))
         & (results["split"] == split)
     ]
     keys = ["base", "arm", "paradigm", "features", "base_seed", "continuation_seed"]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from e2mc.data import fashion_mnist
-from e2mc.data.fashion_mnist import DataError, fetch_fashion_mnist, load_fashion_mnist
+from e2mc.data.errors import DataError
+from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 
 
 def write_files(folder, monkeypatch, train=12, test=6):

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from e2mc.data.images import ImageSet
-from e2mc.data.views import Normalisation
+from e2mc.data.views import Normalisation, PlainView
+from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import FineTuneProtocol, fine_tune
+from e2mc.interruption import Interrupted
 
 GREY = Normalisation((0.5,), (0.5,))
 
@@ -33,18 +35,19 @@ def bars(count: int, seed: int, classes: int = 2) -> ImageSet:
     return ImageSet(images.to(torch.uint8), labels, tuple(f"c{i}" for i in range(classes)))
 
 
-def tune(backbone, subset=None, seed=0, classes=2, **changes):
+def tune(backbone, subset=None, seed=0, classes=2, validation=None, state=None, **changes):
     train = bars(64, 0, classes)
     settings = {"epochs": 6, "batch_size": 16, "trunk_lr": 0.1, "head_lr": 0.5}
     return fine_tune(
         backbone,
         train,
         torch.arange(64) if subset is None else subset,
-        bars(40, 1, classes),
+        bars(40, 1, classes) if validation is None else validation,
         bars(40, 2, classes),
         protocol=FineTuneProtocol(**settings | {"crop_scale": (0.5, 1.0)} | changes),
         normalisation=GREY,
-        size=12,
+        view=PlainView(12),
+        state=state,
         seed=seed,
     )
 
@@ -116,3 +119,29 @@ def test_errors():
 def test_protocol_ranges(change, message):
     with pytest.raises(ValueError, match=message):
         FineTuneProtocol(**change)
+
+
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
+    whole = tune(Tiny())
+    state = EpochState(tmp_path / "tune.state", "this run")
+    batches = iter(range(1000))
+    monkeypatch.setattr("e2mc.interruption.requested", lambda: next(batches) == 4 * 3 + 2)
+    with pytest.raises(Interrupted):
+        tune(Tiny(), state=state)
+    assert state.load()["epoch"] == 3
+    assert tune(Tiny(), state=state) == whole
+
+
+def test_without_validation_images_the_test_images_choose_the_best_epoch():
+    scores, details = tune(Tiny(), validation=bars(0, 1))
+    assert {score["split"] for score in scores} == {"test"}
+    assert details["best_epoch_chosen_on"] == "test"
+
+
+def test_running_out_of_gpu_memory_says_what_to_try(monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("e2mc.evaluation.finetune.F.cross_entropy", no_memory)
+    with pytest.raises(RuntimeError, match="no memory left for 16 images .*try batch_size .* = 8"):
+        tune(Tiny())

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from e2mc.evaluation.features import CachedFeatures
-from e2mc.evaluation.linear import LinearProtocol, StackedHeads, linear_probe, schedule_factor
+from e2mc.data.images import ImageSet
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.evaluation.epochs import EpochState
+from e2mc.evaluation.features import CachedFeatures, ViewFeatures, extract_features
+from e2mc.evaluation.heads import LinearProtocol, StackedHeads, schedule_factor
+from e2mc.evaluation.linear import HeldOut, Probe, linear_probe, train_probes
+from e2mc.interruption import Interrupted
 
 
 def blobs(count: int, classes: int = 4, dim: int = 6, seed: int = 0, spread: float = 1.0):
@@ -63,7 +68,7 @@ def test_stacked_heads_equal_single_heads():
             class Order:
                 """The subset in the order in which the stack saw it."""
 
-                dim = 6
+                dim, positions = 6, 1
 
                 def epoch(self, epoch, indices, subset=subset):
                     everything = torch.cat(subsets).unique()
@@ -89,8 +94,7 @@ def test_probe_reaches_the_accuracy_of_logistic_regression():
         CachedFeatures(features),
         labels,
         {0: torch.arange(2000)},
-        validation=held_out,
-        test=test,
+        HeldOut(test, held_out),
         classes=4,
         protocol=protocol,
     )
@@ -112,8 +116,7 @@ def test_scores_and_details_of_a_probe():
         CachedFeatures(features),
         labels,
         sets,
-        validation=(features, labels),
-        test=(features, labels),
+        HeldOut((features, labels), (features, labels)),
         classes=6,
         protocol=protocol,
         features="whitened",
@@ -134,8 +137,7 @@ def test_rate_at_the_edge_is_recorded():
         CachedFeatures(features),
         labels,
         {7: torch.arange(400)},
-        validation=(features, labels),
-        test=(features, labels),
+        HeldOut((features, labels), (features, labels)),
         classes=4,
         protocol=protocol,
     )
@@ -152,8 +154,7 @@ def test_best_epoch_is_scored_with_its_own_weights():
         CachedFeatures(features),
         labels,
         {0: torch.arange(400)},
-        validation=held_out,
-        test=held_out,
+        HeldOut(held_out, held_out),
         classes=4,
         protocol=protocol,
     )
@@ -181,8 +182,7 @@ def test_divergence_is_an_error():
             CachedFeatures(features * 1e30),
             labels,
             {0: torch.arange(100)},
-            validation=(features, labels),
-            test=(features, labels),
+            HeldOut((features, labels), (features, labels)),
             classes=4,
             protocol=LinearProtocol(epochs=3, learning_rates=(1e20,)),
         )
@@ -210,3 +210,139 @@ def test_schedules():
 def test_protocol_ranges(change, message):
     with pytest.raises(ValueError, match=message):
         LinearProtocol(**change)
+
+
+@pytest.mark.parametrize("positions", [1, 3])
+def test_batch_norm_heads_equal_autograd_and_torch_sgd(positions):
+    features, labels = blobs(50)
+    features = 3 * features + 5
+    rates = (0.05, 0.4)
+    settings = {"epochs": 4, "batch_size": 16, "weight_decay": 0.01, "batch_norm": True}
+    protocol = LinearProtocol(learning_rates=rates, **settings)
+    subset = torch.arange(0, 50, 2)
+    heads = StackedHeads(6, labels, [subset], [3], 4, protocol, positions)
+    for epoch in range(4):
+        for values, indices in CachedFeatures(features).epoch(epoch, subset):
+            heads.consume(values, indices)
+        heads.end_epoch()
+    found = heads.evaluation_weight()[0]
+
+    for j, rate in enumerate(rates):
+        norm = nn.BatchNorm1d(6 // positions)
+        linear = nn.Linear(6, 4)
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(3)
+            linear.weight.copy_(0.01 * torch.randn(6, 4, generator=generator).T)
+            linear.bias.zero_()
+
+        def model(x, norm=norm, linear=linear):
+            return linear(norm(x.unflatten(1, (-1, positions))).flatten(1))
+
+        parameters = [*norm.parameters(), *linear.parameters()]
+        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=0.01)
+        for epoch in range(4):
+            optimizer.param_groups[0]["lr"] = rate * protocol.factor(epoch)
+            order = next(CachedFeatures(features).epoch(epoch, subset))[1]
+            for batch in order.split(16):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(features[batch]), labels[batch]).backward()
+                optimizer.step()
+        norm.eval()
+        expected = model(features).detach()
+        ours = features @ found[:-1, :, j] + found[-1, :, j]
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def overlapping():
+    """Images whose features are noisy, 1 in 10 of which belong to a small subset."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(1200) % 4
+    pixels = torch.randint(0, 150, (1200, 1, 6, 6), generator=generator)
+    for label in range(4):
+        rows = slice(None, 3) if label < 2 else slice(3, None)
+        columns = slice(None, 3) if label % 2 else slice(3, None)
+        pixels[(labels == label).nonzero().flatten(), :, rows, columns] += 25
+    pixels = pixels.to(torch.uint8)
+    names = tuple("abcd")
+    return (
+        ImageSet(pixels[:800], labels[:800], names),
+        ImageSet(pixels[800:], labels[800:], names),
+    )
+
+
+class Pixels(nn.Module):
+    feature_dim = 36
+
+    def forward(self, views):
+        return views.flatten(1)
+
+
+def streamed(train, test, subsets, shared, seed=0, **options):
+    """Accuracy after the last epoch of one set of heads for each subset."""
+    recipe = ViewRecipe(6, crop_scale=(0.8, 1.0), flip=0.0)
+    normalisation = Normalisation((0.4,), (0.2,))
+    stream = ViewFeatures(
+        Pixels(), train, recipe=recipe, normalisation=normalisation, batch_size=100, seed=seed
+    )
+    values = extract_features(Pixels(), test, view=PlainView(6), normalisation=normalisation)
+    held_out = {"raw": HeldOut((values, test.labels), None)}
+    protocol = LinearProtocol(epochs=10, batch_size=32, learning_rates=(0.02, 0.1))
+    probes = [Probe(36, train.labels, subset, 4, protocol) for subset in subsets]
+    for together in [probes] if shared else [[probe] for probe in probes]:
+        train_probes(stream, together, held_out, **options)
+    return [
+        [s["value"] for s in probe.scores(held_out["raw"])[0] if s["selection"] == "last"]
+        for probe in probes
+    ]
+
+
+def test_one_pass_for_all_heads_equals_a_pass_for_each(overlapping):
+    train, test = overlapping
+    subsets = [{0: torch.arange(0, 800, 10), 1: torch.arange(5, 800, 10)}, {0: torch.arange(800)}]
+
+    def scores(shared, seed):
+        found = streamed(train, test, subsets, shared, seed)
+        return torch.tensor([value for probe in found for value in probe])
+
+    runs = {
+        shared: torch.stack([scores(shared, seed) for seed in range(4)]) for shared in (True, False)
+    }
+    means = {shared: values.mean(dim=0) for shared, values in runs.items()}
+    assert means[True].min() > 40 and means[True][-1] > means[True][0] + 3
+    spread = torch.cat(list(runs.values())).std(dim=0)
+    # four runs each: the difference of their means, in standard errors
+    errors = (means[True] - means[False]) / (spread * (2 / 4) ** 0.5)
+    assert errors.abs().max() < 3
+
+
+def test_heads_that_were_stopped_go_on_exactly(overlapping, tmp_path, monkeypatch):
+    train, test = overlapping
+    subsets = [{0: torch.arange(0, 800, 10)}, {0: torch.arange(800)}]
+    whole = streamed(train, test, subsets, True)
+    state = EpochState(tmp_path / "linear.state", "these heads")
+    # 4 batches of test images, then 8 pieces per epoch
+    pieces = iter(range(1000))
+    monkeypatch.setattr("e2mc.interruption.requested", lambda: next(pieces) == 4 + 8 * 4 + 3)
+    with pytest.raises(Interrupted, match="goes on from its last state"):
+        streamed(train, test, subsets, True, state=state)
+    assert state.load()["epoch"] == 4
+    assert streamed(train, test, subsets, True, state=state) == whole
+    assert EpochState(state.path, "other heads").load() is None
+
+
+def test_without_validation_the_best_epoch_is_that_on_the_test_images():
+    features, labels = blobs(400, spread=2.0)
+    held_out = blobs(400, seed=1, spread=2.0)
+    protocol = LinearProtocol(
+        epochs=12, batch_size=8, learning_rates=(30.0,), schedule="step", steps=()
+    )
+    arguments = {"classes": 4, "protocol": protocol}
+    subset = {0: torch.arange(400)}
+    scores, details = linear_probe(
+        CachedFeatures(features), labels, subset, HeldOut(held_out, None), **arguments
+    )
+    value = {(s["selection"], s["split"]): s["value"] for s in scores}
+    assert set(value) == {("last", "test"), ("best", "test")}
+    assert value["best", "test"] > value["last", "test"]
+    assert details["best_epoch_chosen_on"] == "test"

@@ -61,6 +61,12 @@ def count_jobs(output):
     return seen
 
 
+@pytest.fixture(scope="session")
+def new_checkout():
+    """Makes a fresh checkout in a folder."""
+    return Checkout
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A fresh checkout in which nothing has been run."""

@@ -15,6 +15,7 @@ from e2mc.study import (
     BASE_ARM,
     FineTune,
     ReleasedCheckpoint,
+    OnDisk,
     Run,
     StudyError,
     code_hash,
@@ -35,14 +36,21 @@ except StudyError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = STUDY.root
-FROZEN = [name for name, item in STUDY.paradigms.items() if not isinstance(item, FineTune)]
+ON_DISK = isinstance(STUDY.data, OnDisk)
+FROZEN = STUDY.frozen_groups()
 FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item, FineTune)]
-DATASETS = {name: STUDY.dataset_path(name) for name in ("images", "digits", "outfits")}
+DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
 RUN = "{base}/{arm}/{seeds}"
 CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
 ]
+# for images on disk: decoding wants cores, a hundred epochs of random views take hours
+EVALUATION = (
+    {"threads": 16, "mem_mb": 32000, "runtime": 2880}
+    if ON_DISK
+    else {"threads": 1, "mem_mb": 3000, "runtime": 600}
+)
 MAIN_TABLES = [name for name in ("table1", "table2") if name in STUDY.tables]
 
 
@@ -95,6 +103,12 @@ def checkpoint_of(wildcards):
     if run.arm == BASE_ARM:
         return base_checkpoint(run.base, run.base_seed)
     return STUDY.checkpoint_path(run)
+
+
+def datasets_of(paradigms):
+    """The data sets that some paradigms need."""
+    names = {STUDY.paradigms[name].dataset for name in paradigms}
+    return {name: path for name, path in DATASETS.items() if name in names}
 
 
 def training_hash(wildcards):

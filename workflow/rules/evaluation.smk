@@ -1,55 +1,61 @@
-rule evaluate_frozen:
-    input:
-        **DATASETS,
-        checkpoint=checkpoint_of,
-    output:
-        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FROZEN},
-    log:
-        ROOT / "logs/evaluations" / RUN / "frozen.log",
-    benchmark:
-        ROOT / "benchmarks/evaluations" / RUN / "frozen.tsv"
-    conda:
-        "../../envs/e2mc.yaml"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=600,
-    params:
-        study=CONFIG.study,
-        config=CONFIG.model_dump(mode="json"),
-        spec=evaluation_hash(FROZEN),
-        code=code_hash("evaluation"),
-    message:
-        "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
-    script:
-        "../scripts/evaluate_frozen.py"
+for group, paradigms in FROZEN.items():
+
+    rule:
+        name:
+            "evaluate_frozen" if group == "frozen" else f"evaluate_frozen_{group}"
+        input:
+            **datasets_of(paradigms),
+            checkpoint=checkpoint_of,
+        output:
+            **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in paradigms},
+        log:
+            ROOT / "logs/evaluations" / RUN / f"{group}.log",
+        benchmark:
+            ROOT / "benchmarks/evaluations" / RUN / f"{group}.tsv"
+        conda:
+            "../../envs/e2mc.yaml"
+        threads: EVALUATION["threads"]
+        resources:
+            mem_mb=EVALUATION["mem_mb"],
+            runtime=EVALUATION["runtime"],
+        params:
+            study=CONFIG.study,
+            config=CONFIG.model_dump(mode="json"),
+            spec=evaluation_hash(paradigms),
+            code=code_hash("evaluation"),
+        message:
+            "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
+        script:
+            "../scripts/evaluate_frozen.py"
 
 
-rule evaluate_fine_tuned:
-    input:
-        checkpoint=checkpoint_of,
-        images=DATASETS["images"],
-    output:
-        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FINE_TUNED},
-    log:
-        ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
-    benchmark:
-        ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
-    conda:
-        "../../envs/e2mc.yaml"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=600,
-    params:
-        study=CONFIG.study,
-        config=CONFIG.model_dump(mode="json"),
-        spec=evaluation_hash(FINE_TUNED),
-        code=code_hash("evaluation"),
-    message:
-        "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
-    script:
-        "../scripts/evaluate_fine_tuned.py"
+if FINE_TUNED:
+
+    rule evaluate_fine_tuned:
+        input:
+            **datasets_of(FINE_TUNED),
+            checkpoint=checkpoint_of,
+        output:
+            **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FINE_TUNED},
+        log:
+            ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
+        benchmark:
+            ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
+        conda:
+            "../../envs/e2mc.yaml"
+        threads: EVALUATION["threads"]
+        resources:
+            mem_mb=EVALUATION["mem_mb"],
+            runtime=EVALUATION["runtime"],
+        params:
+            study=CONFIG.study,
+            config=CONFIG.model_dump(mode="json"),
+            spec=evaluation_hash(FINE_TUNED),
+            code=code_hash("evaluation"),
+        message:
+            "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
+        script:
+            "../scripts/evaluate_fine_tuned.py"
 
 
 rule measure_separability:

@@ -11,7 +11,7 @@ with logged(snakemake.log[0]):
         load_study(snakemake.params.study),
         Run.parse(**snakemake.wildcards),
         Path(snakemake.input.checkpoint),
-        Path(snakemake.input.images),
+        {name: Path(path) for name, path in snakemake.input.items() if name != "checkpoint"},
         {name: Path(path) for name, path in snakemake.output.items()},
         config.device,
         config=config,

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import trees
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as reference
+
+from e2mc.data.errors import DataError
+from e2mc.data.files import ImageFiles, crop_box, decode, plain_crop, random_crop
+from e2mc.data.images import Splits
+from e2mc.data.source import Batch
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+
+PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+STEP = 1 / 255
+COLOURS = {"jitter": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> ImageFiles:
+    """40 files of mixed size; some are greyscale, some CMYK."""
+    folder = tmp_path_factory.mktemp("files")
+    names = [f"a/{i}.JPEG" for i in range(40)]
+    for i, name in enumerate(names):
+        trees.write_jpeg(folder / name, i, **trees.sizes_and_modes(i))
+    return ImageFiles.of(folder, names, torch.arange(40) % 4, ("a", "b", "c", "d"))
+
+
+def views(files, batches, *recipes):
+    return list(files.views(batches, recipes, PLAIN, "cpu"))
+
+
+def test_names_and_subsets(files):
+    assert len(files) == 40 and files.name(0) == "a/0.JPEG" and files.name(39) == "a/39.JPEG"
+    part = files.subset(torch.tensor([7, 3]))
+    assert [part.name(i) for i in range(2)] == ["a/7.JPEG", "a/3.JPEG"]
+    assert part.labels.tolist() == [3, 3]
+    with pytest.raises(ValueError, match="40 images but 3 labels"):
+        ImageFiles(files.folder, files.names, files.ends, files.rows, torch.arange(3), ("a",))
+    with pytest.raises(ValueError, match="run from 0 to 3, but there are 2 classes"):
+        ImageFiles(files.folder, files.names, files.ends, files.rows, files.labels, ("a", "b"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_decoding_is_pillows(mode, tmp_path):
+    trees.write_jpeg(tmp_path / "x.jpg", 0, mode=mode)
+    expected = np.asarray(Image.open(tmp_path / "x.jpg").convert("RGB"))
+    assert torch.equal(decode(tmp_path / "x.jpg").permute(1, 2, 0), torch.tensor(expected))
+
+
+def test_views_are_in_order_and_a_function_of_the_seed(files):
+    recipe, small = ViewRecipe(16, **COLOURS, blur=0.5), ViewRecipe(8, count=3)
+    batches = [Batch(torch.arange(20), 1), Batch(torch.arange(20, 39), 2)]
+    found = views(files, batches, recipe, small)
+    assert [[tuple(view.shape) for view in step] for step in found] == [
+        [(20, 3, 16, 16)] + 3 * [(20, 3, 8, 8)],
+        [(19, 3, 16, 16)] + 3 * [(19, 3, 8, 8)],
+    ]
+    again = views(files, batches[1:], recipe, small)
+    assert all(torch.equal(a, b) for a, b in zip(found[1], again[0], strict=True))
+    other = views(files, [Batch(torch.arange(20), 3)], recipe, small)[0]
+    assert not torch.equal(found[0][0], other[0])
+    assert not torch.equal(found[0][1], found[0][2])
+
+
+def test_a_part_of_a_batch_is_that_part_of_the_whole(files):
+    recipe = ViewRecipe(16, **COLOURS)
+    [[whole]] = views(files, [Batch(torch.arange(24), 5)], recipe)
+    [[part]] = views(files, [Batch(torch.arange(24), 5, slice(8, 16))], recipe)
+    torch.testing.assert_close(part, whole[8:16])
+
+
+def test_boxes_are_those_of_torchvision():
+    """The same law: shares of boxes that hit the border, and of area, within sampling error."""
+    recipe = ViewRecipe(16, crop_scale=(0.3, 1.0))
+    draws = random.Random(0)
+    ours = [crop_box([draws.random() for _ in range(4)], 60, 40, recipe) for _ in range(4000)]
+    image = torch.zeros(3, 40, 60)
+    torch.manual_seed(0)
+    theirs = [
+        transforms.RandomResizedCrop.get_params(image, (0.3, 1.0), (3 / 4, 4 / 3))
+        for _ in range(4000)
+    ]
+    ours = torch.tensor(ours).double()
+    theirs = torch.tensor([(left, top, w, h) for top, left, h, w in theirs]).double()
+    assert (ours[:, 0] + ours[:, 2]).max() <= 60 and (ours[:, 1] + ours[:, 3]).max() <= 40
+    error = (ours.var(dim=0) / 4000 + theirs.var(dim=0) / 4000).sqrt()
+    assert ((ours.mean(dim=0) - theirs.mean(dim=0)).abs() < 4 * error).all()
+    spread = ours.std(dim=0) / theirs.std(dim=0)
+    assert spread.min() > 0.93 and spread.max() < 1.07
+
+
+def test_box_that_never_fits_is_the_centre():
+    recipe = ViewRecipe(16, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    assert crop_box([0.5] * 4, 60, 40, recipe) == (10, 0, 40, 40)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("seed", range(4))
+def test_crop_equals_torchvision_and_pillow(files, interpolation, seed):
+    draws = random.Random(seed)
+    numbers = [draws.random() for _ in range(4)]
+    image = decode(files.path(seed))
+    recipe = ViewRecipe(24, interpolation=interpolation)
+    left, top, width, height = crop_box(numbers, image.shape[2], image.shape[1], recipe)
+    mode = v2.InterpolationMode(interpolation)
+    ours = random_crop(image, numbers, recipe).int()
+    theirs = reference.resized_crop(
+        image, top, left, height, width, [24, 24], interpolation=mode, antialias=True
+    )
+    assert (ours - theirs.int()).abs().max() <= 1
+    pillow = Image.fromarray(image.permute(1, 2, 0).numpy())
+    pillow = reference.resized_crop(pillow, top, left, height, width, [24, 24], interpolation=mode)
+    assert (ours - reference.pil_to_tensor(pillow).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("crop", [True, False])
+@pytest.mark.parametrize("number", range(4))
+def test_plain_crop_is_resize_and_centre_crop(files, crop, number):
+    image = decode(files.path(number))
+    last = v2.CenterCrop(28) if crop else v2.Resize((28, 28), antialias=True)
+    expected = v2.Compose([v2.Resize(32, antialias=True), last])(image)
+    ours = plain_crop(image, (), PlainView(28, resize=32, crop=crop))
+    assert ours.shape == (3, 28, 28)
+    assert (ours.int() - expected.int()).abs().max() <= 1
+
+
+def test_plain_views_come_in_batches_and_in_order(files):
+    view = PlainView(20, resize=24, crop=True)
+    batches = list(files.plain_views(view, PLAIN, "cpu", 17))
+    assert [len(batch) for batch in batches] == [17, 17, 6]
+    whole = torch.cat(batches)
+    for i in (0, 5, 7, 39):
+        expected = plain_crop(decode(files.path(i)), (), view).float() / 255
+        torch.testing.assert_close(whole[i], expected)
+
+
+def test_broken_file_is_one_sentence_that_names_it(files, tmp_path):
+    good = files.path(0).read_bytes()
+    names = ["good.JPEG", "cut.JPEG", "text.JPEG", "empty.JPEG", "gone.JPEG"]
+    for name, content in zip(names, (good, good[: len(good) // 2], b"no image", b"")):
+        (tmp_path / name).write_bytes(content)
+    broken = ImageFiles.of(tmp_path, names, torch.zeros(5, dtype=torch.long), ("a",))
+    for i, name in enumerate(names[1:], start=1):
+        expected = "does not exist" if name == "gone.JPEG" else "cannot be decoded"
+        with pytest.raises(DataError, match=rf"{name} {expected}.*") as caught:
+            views(broken, [Batch(torch.tensor([0, i]), 0)], ViewRecipe(8))
+        assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+        with pytest.raises(DataError, match=rf"{name} {expected}"):
+            list(broken.subset(torch.tensor([i])).plain_views(PlainView(8), PLAIN, "cpu", 4))
+    assert [problem.split(".JPEG")[0].rsplit("/")[-1] for problem in broken.broken()] == [
+        "cut", "text", "empty", "gone"
+    ]  # fmt: skip
+
+
+def test_splits_of_files_survive_a_round_trip(files, tmp_path):
+    parts = [files.subset(torch.arange(start, start + 8)) for start in (0, 8, 16)]
+    lists = {"1percent": torch.tensor([1, 4])}
+    Splits(*parts, lists).save(tmp_path / "images.pt")
+    found = Splits.load(tmp_path / "images.pt")
+    assert found.validation.name(3) == "a/11.JPEG"
+    assert torch.equal(found.test.labels, parts[2].labels)
+    assert found.train.classes == files.classes
+    assert found.lists["1percent"].tolist() == [1, 4]
+    assert (tmp_path / "images.pt").stat().st_size < 20_000

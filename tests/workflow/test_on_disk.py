@@ -1,0 +1,152 @@
+"""A study of image files, run for real from generated ImageNet, iNaturalist and VOC to tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import trees
+import yaml
+
+ROOT = "results/on-disk"
+STUDY = "studies/on-disk.yaml"
+
+
+def with_images(checkout):
+    """Adds the study, the generated images and their folders to a checkout."""
+    folder = checkout.folder
+    (folder / STUDY).write_bytes((Path(__file__).parent / "on_disk.yaml").read_bytes())
+    trees.imagenet(folder / "images/imagenet", train=12)
+    trees.inaturalist(folder / "images/inat")
+    trees.voc(folder / "images/voc")
+    (folder / "lists").mkdir()
+    trees.label_list(folder / "lists/1percent.txt", 4, 2)
+    trees.label_list(folder / "lists/10percent.txt", 4, 4)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data_folders"] = {
+        "imagenet": "images/imagenet",
+        "inaturalist-2018": "images/inat",
+        "voc2007": "images/voc",
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, new_checkout):
+    """A checkout in which the study has been run to its tables; tests must not change it."""
+    made = with_images(new_checkout(tmp_path_factory.mktemp("on_disk")))
+    done = made.snakemake("--cores", "2", "all", "sweep", study=STUDY, timeout=600)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return made
+
+
+def test_tables_have_every_column(finished):
+    table = (finished.folder / ROOT / "tables/table1.md").read_text()
+    for column in ("linear 1 %", "linear 100 %", "semi-sup. 10 %", "iNat18", "VOC07"):
+        assert column in table
+    assert "not run" not in table
+    assert (finished.folder / ROOT / "sweep.md").stat().st_size > 100
+
+
+def result(finished, paradigm, run="vicreg/e2mc/base0-cont0"):
+    return json.loads((finished.folder / ROOT / f"evaluations/{run}/{paradigm}.json").read_text())
+
+
+def test_linear_columns_were_trained_together(finished):
+    for name, labels in (("linear_1", 8), ("linear_10", 16), ("linear_100", 48)):
+        found = result(finished, name)
+        assert found["details"]["trained_together"] == ["linear_1", "linear_10", "linear_100"]
+        assert found["details"]["raw"]["labels"] == labels
+        assert found["details"]["raw"]["best_epoch_chosen_on"] == "test"
+        keys = {(s["features"], s["selection"], s["split"]) for s in found["scores"]}
+        assert keys == {
+            (features, selection, "test")
+            for features in ("raw", "whitened")
+            for selection in ("last", "best")
+        }
+
+
+def test_other_paradigms(finished):
+    inat = result(finished, "inat18_top1")
+    assert {s["features"] for s in inat["scores"]} == {"raw"}
+    assert inat["details"]["raw"]["labels"] == 20
+    assert result(finished, "semisup_10")["details"]["0"]["labels"] == 16
+    assert len(result(finished, "voc07_map")["details"]["cost"]) == 3
+    held_out = result(finished, "linear_10_held_out", "vicreg/e2mc/base0-cont100")
+    assert {s["split"] for s in held_out["scores"]} == {"test", "validation"}
+    assert held_out["details"]["raw"]["best_epoch_chosen_on"] == "validation"
+    assert not list((finished.folder / ROOT).rglob("*.state"))
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.jobs("all", "sweep", study=STUDY) == {}
+
+
+def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
+    with_images(checkout)
+    jobs = checkout.jobs("all", study=STUDY)
+    runs = 6
+    for group in ("images", "inat18", "voc07"):
+        assert jobs[f"evaluate_frozen_{group}"] == runs
+    assert "evaluate_frozen_held_out" not in jobs
+    assert jobs["index_data"] == 3 and jobs["evaluate_fine_tuned"] == runs
+    assert checkout.jobs("check_data", study=STUDY) == {"check_data": 1, "index_data": 4}
+
+
+def wrong_count(folder):
+    next((folder / "images/imagenet/train/n00000001").iterdir()).unlink()
+
+
+def wrong_list(folder):
+    (folder / "lists/1percent.txt").write_text("n00000001_99.JPEG\n" * 8)
+
+
+def no_folder(folder):
+    text = (folder / "config.yaml").read_text().replace("images/imagenet", "null")
+    (folder / "config.yaml").write_text(text)
+
+
+def other_folder(folder):
+    text = (folder / "config.yaml").read_text().replace("images/imagenet", "images/voc")
+    (folder / "config.yaml").write_text(text)
+
+
+def wrong_classes(folder):
+    path = folder / STUDY
+    path.write_text(path.read_text().replace("classes: 4", "classes: 1000", 1))
+
+
+FAULTS = [
+    (wrong_count, "has 47 training images, expected 48 (imagenet)"),
+    (wrong_list, "1percent.txt lists 7 images twice"),
+    (no_folder, "set data_folders.imagenet in config.yaml to their folder"),
+    (other_folder, "train is not a folder: set data_folders.imagenet"),
+    (wrong_classes, "has 4 classes, expected 1,000 (imagenet)"),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), FAULTS)
+def test_bad_data_are_one_sentence(damage, expected, checkout):
+    with_images(checkout)
+    damage(checkout.folder)
+    target = f"{ROOT}/data/images.pt"
+    done = checkout.snakemake("--cores", "1", target, study=STUDY)
+    assert done.returncode != 0
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert expected in line
+    assert not (checkout.folder / target).exists()
+
+
+def test_broken_image_stops_the_training_that_needs_it(checkout):
+    with_images(checkout)
+    broken = checkout.folder / "images/imagenet/train/n00000002/n00000002_3.JPEG"
+    broken.write_bytes(broken.read_bytes()[:300])
+    target = f"{ROOT}/bases/vicreg/base0/checkpoint.pt"
+    done = checkout.snakemake("--cores", "1", target, study=STUDY)
+    assert done.returncode != 0
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert "n00000002_3.JPEG cannot be decoded" in line
+    assert (checkout.folder / ROOT / "data/images.pt").exists()
+    assert not (checkout.folder / target).exists()
