@@ -1,16 +1,17 @@
-"""Labelled images in memory."""
+"""Labelled images in memory, and data sets in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from e2mc.data.source import Batch
-from e2mc.data.views import Normalisation, ViewRecipe, random_views
+from e2mc.data.files import ImageFiles
+from e2mc.data.source import Batch, LabelledSource
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe, plain_view, random_views
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,24 @@ class ImageSet:
                 for recipe, draws in zip(flat, batch.draws(recipes, self.channels), strict=True)
             ]
 
+    def plain_views(
+        self,
+        view: PlainView,
+        normalisation: Normalisation,
+        device: str | torch.device,
+        batch_size: int,
+    ) -> Iterator[Tensor]:
+        """Every image in order, without anything random, see ``LabelledSource.plain_views``."""
+        for images in self.images.split(batch_size):
+            yield plain_view(images.to(device), normalisation, view)
+
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at ``indices`` (int64), in that order."""
         return ImageSet(self.images[indices], self.labels[indices], self.classes)
+
+    def content(self) -> dict[str, Tensor]:
+        """What ``Splits`` saves of it."""
+        return {"images": self.images, "labels": self.labels}
 
 
 @dataclass(frozen=True)
@@ -79,30 +95,39 @@ class Splits:
     """A data set ready for use: training images, a held-out part of them, and the test images.
 
     Every choice (learning rate, regulariser, coefficients, epoch) is made on ``validation``;
-    ``test`` is only reported.
+    ``test`` is only reported. Where no images are held out, as in the papers, the best epoch is
+    that on ``test``.
+
+    Attributes:
+        train, validation, test: all in memory or all on disk.
+        lists: name -> training images (int64) that a published list of labels names.
     """
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: LabelledSource
+    validation: LabelledSource
+    test: LabelledSource
+    lists: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         from e2mc.state import save_atomically
 
-        content: dict[str, object] = {"classes": list(self.train.classes)}
+        content: dict[str, object] = {"classes": list(self.train.classes), "lists": self.lists}
         for name in ("train", "validation", "test"):
-            part: ImageSet = getattr(self, name)
-            content[f"{name}_images"], content[f"{name}_labels"] = part.images, part.labels
+            part: LabelledSource = getattr(self, name)
+            content |= {f"{name}_{key}": value for key, value in part.content().items()}
         save_atomically(content, path)
 
     @classmethod
     def load(cls, path: Path) -> Splits:
         """Reads what ``save`` wrote; the images stay on disk until they are touched."""
         content = torch.load(path, weights_only=True, mmap=True)
-        classes = tuple(content["classes"])
+        kind = ImageSet if "train_images" in content else ImageFiles
+        classes = tuple(content.pop("classes"))
+        lists = content.pop("lists")
+        parts: dict[str, dict] = {}
+        for name, value in content.items():
+            part, _, key = name.partition("_")
+            parts.setdefault(part, {})[key] = value
         return cls(
-            *(
-                ImageSet(content[f"{name}_images"], content[f"{name}_labels"], classes)
-                for name in ("train", "validation", "test")
-            )
+            **{part: kind(classes=classes, **item) for part, item in parts.items()}, lists=lists
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from e2mc.data.views import Draws, Normalisation, ViewRecipe
+from e2mc.data.views import Draws, Normalisation, PlainView, ViewRecipe
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,39 @@ class ImageSource(Protocol):
         ...
 
 
-__all__ = ["Batch", "ImageSource"]
+class LabelledSource(ImageSource, Protocol):
+    """Images with labels, for evaluation.
+
+    ``labels`` are int64 (N,) class numbers, or (N, K) with a 1 for every class in the image;
+    ``classes`` are the K names.
+    """
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def plain_views(
+        self,
+        view: PlainView,
+        normalisation: Normalisation,
+        device: str | torch.device,
+        batch_size: int,
+    ) -> Iterator[Tensor]:
+        """Every image in order, without anything random: batches of normalised floats.
+
+        Each is (n, C, size, size) on the device, n the batch size but for the last one.
+        """
+        ...
+
+    def subset(self, indices: Tensor) -> Self:
+        """The images at ``indices`` (int64), in that order."""
+        ...
+
+    def content(self) -> dict[str, Any]:
+        """Plain values and tensors that ``Splits`` saves."""
+        ...
+
+
+__all__ = ["Batch", "ImageSource", "LabelledSource"]

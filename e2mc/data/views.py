@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -46,12 +47,15 @@ class ViewRecipe:
     Args:
         size: side of the square view, in pixels.
         count: how many views of this kind an image gets.
+        interpolation: how the crop is resized.
         crop_scale: share of the image's area in the crop (smallest, largest).
         crop_ratio: width over height of the crop (smallest, largest).
         flip: probability of a horizontal flip.
         jitter: probability that brightness, contrast, saturation and hue change.
         brightness, contrast, saturation: factors are drawn from 1 - value to 1 + value.
         hue: shifts are drawn from -hue to hue, in turns of the colour circle.
+        jitter_order: "fixed" is brightness, contrast, saturation, hue; "random" is drawn for each
+            image, as torchvision's ColorJitter does.
         grayscale: probability that colour is removed.
         blur: probability of a Gaussian blur.
         blur_sigma: its standard deviation in pixels (smallest, largest).
@@ -64,12 +68,14 @@ class ViewRecipe:
     count: int = 1
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     flip: float = 0.5
     jitter: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    jitter_order: Literal["fixed", "random"] = "fixed"
     grayscale: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
@@ -97,12 +103,68 @@ class ViewRecipe:
             raise ValueError(f"hue must be in [0, 0.5], found {self.hue}")
 
 
-def plain_view(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
+@dataclass(frozen=True)
+class PlainView:
+    """An image without anything random, for scoring.
+
+    Args:
+        size: side of the square view, in pixels.
+        resize: first the shorter side is resized to so many pixels; None leaves it as it is.
+        crop: the view is the centre of the image; False squashes the whole image to a square.
+    """
+
+    size: int
+    resize: int | None = None
+    crop: bool = False
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, found {self.size}")
+        if self.crop and (self.resize is None or self.resize < self.size):
+            raise ValueError(
+                f"a centre of {self.size} pixels needs a resize of at least as many, found "
+                f"{self.resize}"
+            )
+        if self.resize is not None and self.resize < 1:
+            raise ValueError(f"resize must be at least 1, found {self.resize}")
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width once the shorter side is ``resize``, with torchvision's rounding."""
+        if self.resize is None:
+            return height, width
+        if height <= width:
+            return self.resize, self.resize * width // height
+        return self.resize * height // width, self.resize
+
+    def centre(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of the centre, with torchvision's rounding."""
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return slice(top, top + self.size), slice(left, left + self.size)
+
+
+def plain_view(images: Tensor, normalisation: Normalisation, view: PlainView) -> Tensor:
     """The image itself: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
     pixels = images.float() / 255
-    if pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    return normalisation(pixels)
+    pixels = _resize(pixels, view.resized(*pixels.shape[-2:]))
+    if view.crop:
+        return normalisation(pixels[(..., *view.centre(*pixels.shape[-2:]))])
+    return normalisation(_resize(pixels, (view.size, view.size)))
+
+
+def _resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
+    if pixels.shape[-2:] == shape:
+        return pixels
+    return F.interpolate(pixels, shape, mode="bilinear", antialias=True)
+
+
+def finish_view(crops: Tensor, normalisation: Normalisation, draws: Draws) -> Tensor:
+    """Everything after the crop: uint8 (N, C, H, W) -> normalised float (N, C, H, W)."""
+    draws = draws.map(lambda drawn: drawn.to(crops.device, non_blocking=True))
+    views = crops.float() / 255
+    views = _where(draws.flip, views.flip(-1), views)
+    return normalisation(photometric(views, draws))
 
 
 @dataclass(frozen=True)
@@ -117,6 +179,7 @@ class Draws:
         flip, jitter, grayscale, blur, solarize: bool (N,), whether it happens.
         brightness, contrast, saturation: factors (N,).
         hue: shifts (N,) in turns of the colour circle.
+        jitter_order: int64 (N, 4), the order of brightness (0), contrast, saturation and hue (3).
         blur_sigma: pixels (N,).
     """
 
@@ -127,6 +190,7 @@ class Draws:
     contrast: Tensor | None = None
     saturation: Tensor | None = None
     hue: Tensor | None = None
+    jitter_order: Tensor | None = None
     grayscale: Tensor | None = None
     blur_sigma: Tensor | None = None
     blur: Tensor | None = None
@@ -149,6 +213,8 @@ class Draws:
                 found[name] = 1 + getattr(recipe, name) * uniform(-1, 1)
             if channels == 3:
                 found["hue"] = recipe.hue * uniform(-1, 1)
+            if recipe.jitter_order == "random":
+                found["jitter_order"] = torch.rand(count, 4, generator=generator).argsort(dim=1)
         if recipe.grayscale and channels == 3:
             found["grayscale"] = chosen(recipe.grayscale)
         if recipe.blur:
@@ -170,7 +236,7 @@ def random_views(
     """One random view per image: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
     draws = draws.map(lambda drawn: drawn.to(images.device))
     boxes = crop_boxes(draws.box, images.shape[-2:], recipe)
-    views = crop(images.float() / 255, boxes, recipe.size, draws.flip)
+    views = crop(images.float() / 255, boxes, recipe.size, draws.flip, recipe.interpolation)
     return normalisation(photometric(views, draws))
 
 
@@ -206,14 +272,17 @@ def crop_boxes(uniform: Tensor, image_size: Sequence[int], recipe: ViewRecipe) -
     return torch.stack((left, top, box_width, box_height), dim=1)
 
 
-def crop(images: Tensor, boxes: Tensor, size: int, flipped: Tensor) -> Tensor:
-    """Cuts a box out of each image and resizes it bilinearly to (N, C, size, size).
+def crop(
+    images: Tensor, boxes: Tensor, size: int, flipped: Tensor, interpolation: str = "bilinear"
+) -> Tensor:
+    """Cuts a box out of each image and resizes it to (N, C, size, size).
 
     Args:
         images: float (N, C, H, W).
         boxes: (N, 4) of left, top, width, height in pixels; fractions are allowed.
         size: side of the result.
         flipped: bool (N,), which results are mirrored.
+        interpolation: "bilinear" or "bicubic".
     """
     height, width = images.shape[-2:]
     left, top, box_width, box_height = boxes.to(images).unbind(1)
@@ -225,23 +294,48 @@ def crop(images: Tensor, boxes: Tensor, size: int, flipped: Tensor) -> Tensor:
     theta[:, 1, 1] = box_height / height
     theta[:, 1, 2] = (2 * top + box_height) / height - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    views = F.grid_sample(
+        images, grid, mode=interpolation, padding_mode="border", align_corners=False
+    )
+    return views if interpolation == "bilinear" else views.clamp(0, 1)
 
 
 def color_jitter(views: Tensor, draws: Draws) -> Tensor:
-    """Brightness, contrast, saturation and hue by factors of each image's own, in this order."""
+    """Brightness, contrast, saturation and hue by factors of each image's own.
 
-    def per_image(drawn: Tensor) -> Tensor:
-        return drawn.to(views).view(-1, 1, 1, 1)
-
-    views = (views * per_image(draws.brightness)).clamp(0, 1)
-    mean = greyscale(views).mean(dim=(1, 2, 3), keepdim=True)
-    views = (mean + (views - mean) * per_image(draws.contrast)).clamp(0, 1)
-    if draws.saturation is None:
+    In this order, or in each image's own where one was drawn.
+    """
+    drawn = (draws.brightness, draws.contrast, draws.saturation, draws.hue)
+    steps = [
+        (operation, factors.to(views).view(-1, 1, 1, 1))
+        for operation, factors in zip(JITTER, drawn, strict=True)
+        if factors is not None
+    ]
+    if draws.jitter_order is None:
+        for operation, factors in steps:
+            views = operation(views, factors)
         return views
+    views = views.clone()
+    for place in draws.jitter_order.T:
+        before = views.clone()
+        for number, (operation, factors) in enumerate(steps):
+            rows = (place == number).nonzero().flatten()
+            views[rows] = operation(before[rows], factors[rows])
+    return views
+
+
+def _brightness(views: Tensor, factors: Tensor) -> Tensor:
+    return (views * factors).clamp(0, 1)
+
+
+def _contrast(views: Tensor, factors: Tensor) -> Tensor:
+    mean = greyscale(views).mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + (views - mean) * factors).clamp(0, 1)
+
+
+def _saturation(views: Tensor, factors: Tensor) -> Tensor:
     grey = greyscale(views)
-    views = (grey + (views - grey) * per_image(draws.saturation)).clamp(0, 1)
-    return shift_hue(views, per_image(draws.hue))
+    return (grey + (views - grey) * factors).clamp(0, 1)
 
 
 def greyscale(views: Tensor) -> Tensor:
@@ -268,6 +362,9 @@ def shift_hue(views: Tensor, turns: Tensor) -> Tensor:
     offsets = views.new_tensor((5.0, 3.0, 1.0)).view(1, 3, 1, 1)
     k = (offsets + 6 * hue.unsqueeze(1)) % 6
     return value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+JITTER = (_brightness, _contrast, _saturation, shift_hue)
 
 
 def gaussian_blur(views: Tensor, sigma: Tensor) -> Tensor:
@@ -300,10 +397,12 @@ def _where(chosen: Tensor, changed: Tensor, views: Tensor) -> Tensor:
 __all__ = [
     "Draws",
     "Normalisation",
+    "PlainView",
     "ViewRecipe",
     "color_jitter",
     "crop",
     "crop_boxes",
+    "finish_view",
     "gaussian_blur",
     "greyscale",
     "photometric",

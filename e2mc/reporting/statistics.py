@@ -57,9 +57,8 @@ def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") ->
     Only this study's reported metrics count: mAP for an SVM, top-1 for every other paradigm, after
     the last epoch or, where the study says so, after the best.
     """
-    epoch = {
-        k: "last" if p.kind == "svm" else study.reported_epoch for k, p in study.paradigms.items()
-    }
+    paradigms = study.paradigms.items()
+    epoch = {k: "last" if p.kind == "svm" else study.reported_epoch for k, p in paradigms}
     metric = results["paradigm"].map({k: METRICS[p.kind] for k, p in paradigms})
     kept = results[
         (results["study"] == study.name)

@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as reference
 from e2mc.data.views import (
     Draws,
     Normalisation,
+    PlainView,
     ViewRecipe,
     color_jitter,
     crop,
@@ -148,7 +149,7 @@ def test_images_of_one_batch_get_views_of_their_own():
 
 def test_plain_view_is_the_normalised_image():
     pixels = torch.full((2, 1, 28, 28), 51, dtype=torch.uint8)
-    view = plain_view(pixels, Normalisation((0.1,), (0.5,)), 28)
+    view = plain_view(pixels, Normalisation((0.1,), (0.5,)), PlainView(28))
     torch.testing.assert_close(view, torch.full((2, 1, 28, 28), 0.2))
 
 

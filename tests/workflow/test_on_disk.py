@@ -37,11 +37,12 @@ def with_images(checkout):
 def finished(tmp_path_factory, new_checkout):
     """A checkout in which the study has been run to its tables; tests must not change it."""
     made = with_images(new_checkout(tmp_path_factory.mktemp("on_disk")))
-    done = made.snakemake("--cores", "2", "all", "sweep", study=STUDY, timeout=600)
+    done = made.snakemake("--cores", "2", "table1", "sweep", study=STUDY, timeout=600)
     assert done.returncode == 0, done.stdout[-5000:]
     return made
 
 
+@pytest.mark.slow
 def test_tables_have_every_column(finished):
     table = (finished.folder / ROOT / "tables/table1.md").read_text()
     for column in ("linear 1 %", "linear 100 %", "semi-sup. 10 %", "iNat18", "VOC07"):
@@ -50,10 +51,11 @@ def test_tables_have_every_column(finished):
     assert (finished.folder / ROOT / "sweep.md").stat().st_size > 100
 
 
-def result(finished, paradigm, run="vicreg/e2mc/base0-cont0"):
+def result(finished, paradigm, run="swav/e2mc/base0-cont0"):
     return json.loads((finished.folder / ROOT / f"evaluations/{run}/{paradigm}.json").read_text())
 
 
+@pytest.mark.slow
 def test_linear_columns_were_trained_together(finished):
     for name, labels in (("linear_1", 8), ("linear_10", 16), ("linear_100", 48)):
         found = result(finished, name)
@@ -68,26 +70,28 @@ def test_linear_columns_were_trained_together(finished):
         }
 
 
+@pytest.mark.slow
 def test_other_paradigms(finished):
     inat = result(finished, "inat18_top1")
     assert {s["features"] for s in inat["scores"]} == {"raw"}
     assert inat["details"]["raw"]["labels"] == 20
     assert result(finished, "semisup_10")["details"]["0"]["labels"] == 16
     assert len(result(finished, "voc07_map")["details"]["cost"]) == 3
-    held_out = result(finished, "linear_10_held_out", "vicreg/e2mc/base0-cont100")
+    held_out = result(finished, "linear_10_held_out", "swav/e2mc/base0-cont100")
     assert {s["split"] for s in held_out["scores"]} == {"test", "validation"}
     assert held_out["details"]["raw"]["best_epoch_chosen_on"] == "validation"
     assert not list((finished.folder / ROOT).rglob("*.state"))
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_do(finished):
-    assert finished.jobs("all", "sweep", study=STUDY) == {}
+    assert finished.jobs("table1", "sweep", study=STUDY) == {}
 
 
 def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
     with_images(checkout)
-    jobs = checkout.jobs("all", study=STUDY)
-    runs = 6
+    jobs = checkout.jobs("table1", study=STUDY)
+    runs = 3
     for group in ("images", "inat18", "voc07"):
         assert jobs[f"evaluate_frozen_{group}"] == runs
     assert "evaluate_frozen_held_out" not in jobs
@@ -95,55 +99,24 @@ def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
     assert checkout.jobs("check_data", study=STUDY) == {"check_data": 1, "index_data": 4}
 
 
-def wrong_count(folder):
-    next((folder / "images/imagenet/train/n00000001").iterdir()).unlink()
-
-
-def wrong_list(folder):
-    (folder / "lists/1percent.txt").write_text("n00000001_99.JPEG\n" * 8)
-
-
-def no_folder(folder):
-    text = (folder / "config.yaml").read_text().replace("images/imagenet", "null")
-    (folder / "config.yaml").write_text(text)
-
-
-def other_folder(folder):
-    text = (folder / "config.yaml").read_text().replace("images/imagenet", "images/voc")
-    (folder / "config.yaml").write_text(text)
-
-
-def wrong_classes(folder):
-    path = folder / STUDY
-    path.write_text(path.read_text().replace("classes: 4", "classes: 1000", 1))
-
-
-FAULTS = [
-    (wrong_count, "has 47 training images, expected 48 (imagenet)"),
-    (wrong_list, "1percent.txt lists 7 images twice"),
-    (no_folder, "set data_folders.imagenet in config.yaml to their folder"),
-    (other_folder, "train is not a folder: set data_folders.imagenet"),
-    (wrong_classes, "has 4 classes, expected 1,000 (imagenet)"),
-]
-
-
-@pytest.mark.parametrize(("damage", "expected"), FAULTS)
-def test_bad_data_are_one_sentence(damage, expected, checkout):
+def test_missing_folder_is_one_sentence(checkout):
     with_images(checkout)
-    damage(checkout.folder)
+    text = (checkout.folder / "config.yaml").read_text().replace("images/imagenet", "null")
+    (checkout.folder / "config.yaml").write_text(text)
     target = f"{ROOT}/data/images.pt"
     done = checkout.snakemake("--cores", "1", target, study=STUDY)
     assert done.returncode != 0
     [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert expected in line
+    assert "set data_folders.imagenet in config.yaml to their folder" in line
     assert not (checkout.folder / target).exists()
 
 
+@pytest.mark.slow
 def test_broken_image_stops_the_training_that_needs_it(checkout):
     with_images(checkout)
     broken = checkout.folder / "images/imagenet/train/n00000002/n00000002_3.JPEG"
     broken.write_bytes(broken.read_bytes()[:300])
-    target = f"{ROOT}/bases/vicreg/base0/checkpoint.pt"
+    target = f"{ROOT}/bases/swav/base0/checkpoint.pt"
     done = checkout.snakemake("--cores", "1", target, study=STUDY)
     assert done.returncode != 0
     [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]

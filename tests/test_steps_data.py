@@ -1,0 +1,88 @@
+"""Data sets on disk as steps: index_data and check_data on generated trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trees
+
+from e2mc.data.errors import DataError
+from e2mc.data.images import Splits
+from e2mc.steps import check_data, index_data
+from e2mc.study import load_study
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The study of the workflow's tests, its images and label lists, in a folder of its own."""
+    text = (Path(__file__).parent / "workflow/on_disk.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("on_disk.yaml").write_text(text)
+    trees.imagenet(tmp_path / "imagenet", train=12)
+    trees.inaturalist(tmp_path / "inat")
+    trees.voc(tmp_path / "voc")
+    Path("lists").mkdir()
+    trees.label_list(Path("lists/1percent.txt"), 4, 2)
+    trees.label_list(Path("lists/10percent.txt"), 4, 4)
+    return load_study("on_disk.yaml")
+
+
+FOLDERS = {
+    "imagenet": Path("imagenet"),
+    "inaturalist-2018": Path("inat"),
+    "voc2007": Path("voc"),
+}
+
+
+def test_index_is_found_again(study, tmp_path):
+    output = study.dataset_path("held_out")
+    index_data(study, "held_out", Path("imagenet"), tmp_path, output)
+    found = Splits.load(output)
+    assert (len(found.train), len(found.validation), len(found.test)) == (40, 8, 12)
+    assert {name: len(rows) for name, rows in found.lists.items()} == {
+        "1percent": 8,
+        "10percent": 16,
+    }
+    assert found.train.path(0).is_file()
+
+
+def test_counts_are_reported(study):
+    lines = check_data(study, FOLDERS, decode=True)
+    assert [line.split(":")[0] for line in lines] == ["images", "held_out", "inat18", "voc07"]
+    assert "4 classes, 48 training, 0 validation and 12 test images in" in lines[0]
+
+
+def test_every_problem_is_named(study):
+    next(Path("imagenet/train/n00000001").iterdir()).unlink()
+    broken = Path("inat/train_val2018/Aves/0/train0.jpg")
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError) as caught:
+        check_data(study, FOLDERS | {"voc2007": None}, decode=True)
+    problems = str(caught.value).split("; images")[-1]
+    for expected in (
+        "images: ",
+        "has 47 training images, expected 48 (imagenet)",
+        "held_out: ",
+        "inat18: 1 broken images: ",
+        "train0.jpg cannot be decoded",
+        "voc07: study on-disk needs the images of voc2007: set data_folders.voc2007",
+    ):
+        assert expected in str(caught.value), problems
+
+
+def test_list_that_changed(study, tmp_path):
+    text = Path("on_disk.yaml").read_text()
+    sha = "0" * 64
+    text = text.replace("lists/1percent.txt, count", f"lists/1percent.txt, sha256: '{sha}', count")
+    Path("on_disk.yaml").write_text(text)
+    output = study.dataset_path("images")
+    with pytest.raises(DataError, match=f"1percent.txt has SHA-256 .*, the study names {sha}"):
+        index_data(load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path, output)
+    assert not output.exists()
+
+
+def test_study_in_memory_has_nothing_to_check(study):
+    fashion = load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
+    with pytest.raises(DataError, match="study fashion has no images on disk"):
+        check_data(fashion, {})
