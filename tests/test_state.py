@@ -1,10 +1,13 @@
-import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from e2mc.state import atomic_path, fingerprint, save_atomically, sha256, write_json
+from e2mc.state import atomic_path, fingerprint, save_atomically, sha256, write_json, write_text
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -17,11 +20,45 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_full_disk_is_one_sentence(tmp_path):
-    path = tmp_path / "result.json"
-    with pytest.raises(OSError, match=r"cannot write .*result\.json"), atomic_path(path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB that holds one finished file."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted as root")
+    (folder / "finished").write_text("old")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 10_000_000])
+def test_full_disk_is_one_sentence_and_nothing_is_lost(small_disk, size):
+    for write in (write_text, save_atomically):
+        content = "x" * size if write is write_text else torch.zeros(size, dtype=torch.uint8)
+        with pytest.raises(OSError, match=r"^cannot write .*finished: .*is the disk full\?$"):
+            write(content, small_disk / "finished")
+        assert [file.name for file in small_disk.iterdir()] == ["finished"]
+        assert (small_disk / "finished").read_text() == "old"
+
+
+def test_folder_without_permission_is_one_sentence(tmp_path):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0o555)
+    code = "from e2mc.state import write_text; write_text('x', 'closed/result.json')"
+    command = [sys.executable, "-c", code]
+    if os.geteuid() == 0:  # root may write anywhere unless this is taken from it
+        if shutil.which("setpriv") is None:
+            pytest.skip("as root this needs setpriv")
+        command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == (
+        "OSError: cannot write closed/result.json: Permission denied; free some space or choose a "
+        "folder that you may write to"
+    )
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
