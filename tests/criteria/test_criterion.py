@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import e2mc
 from e2mc.criteria import CRITERIA, Criterion, CriterionOutput, create_criterion
@@ -196,3 +198,25 @@ def test_compiled_kernels_give_the_same(name):
     out, compiled_gradients = run(torch.compile(create_criterion(name), fullgraph=True), views)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(compiled_gradients, gradients)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Number of elements of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("name", ["e2mc", "vicreg-covariance", "vcreg"])
+def test_no_matrix_of_dimensions_where_they_outnumber_the_batch(name):
+    n, d = 16, 512
+    views = [torch.randn(n, d, requires_grad=True) for _ in range(2)]
+    with LargestTensor() as largest:
+        create_criterion(name)(*views).loss.backward()
+    assert n * d <= largest.elements < d * d / 4
