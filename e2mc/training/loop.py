@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ from e2mc.distributed import rank, world_size
 from e2mc.methods import Method, create_method
 from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import Checkpoint, load_strictly
+from e2mc.models.checkpoint import Checkpoint, CheckpointError, load_strictly
 from e2mc.optim import OptimizerSpec, ScheduleSpec, create_optimizer, learning_rate_factor
 from e2mc.progress import Progress
 from e2mc.state import fingerprint, save_atomically, write_text
@@ -208,7 +209,12 @@ class _Run:
         if self.criterion is not None and trainable(self.criterion):
             groups.append({"name": "criterion", "params": trainable(self.criterion)})
         self.optimizer = create_optimizer(spec.optimizer, groups)
-        if spec.restore_optimizer and start is not None and start.optimizer is not None:
+        if spec.restore_optimizer and start is not None:
+            if start.optimizer is None:
+                raise CheckpointError(
+                    "restore_optimizer is set, but the checkpoint to go on from holds no optimizer "
+                    "state: make it with keep_optimizer, or unset restore_optimizer"
+                )
             settings = [dict(group, params=None) for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(start.optimizer)
             for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
@@ -233,16 +239,12 @@ class _Run:
     def _check_shares(self) -> None:
         """Every batch must fall into equal parts, or the mean over processes is another loss."""
         parts = world_size() * self.spec.micro_batches
-        sizes = {self.spec.batch_size}
-        if not self.spec.drop_last and len(self.images) % self.spec.batch_size:
-            sizes.add(len(self.images) % self.spec.batch_size)
-        for size in sizes:
-            if size % parts:
-                raise TrainingError(
-                    f"a batch of {size} images cannot be split equally over {world_size()} "
-                    f"processes with {self.spec.micro_batches} micro-batches each: use a "
-                    f"batch_size that is a multiple of {parts}, and drop_last"
-                )
+        if self.spec.batch_size % parts:
+            raise TrainingError(
+                f"a batch of {self.spec.batch_size} images cannot be split equally over "
+                f"{world_size()} processes with {self.spec.micro_batches} micro-batches each: use "
+                f"a batch_size that is a multiple of {parts}"
+            )
         if self.spec.micro_batches > 1 and rank() == 0:
             print(
                 f"each batch of {self.spec.batch_size} is worked through in parts of "
@@ -278,6 +280,10 @@ class _Run:
                     len(self.images), generator=torch.Generator().manual_seed(self._seed(epoch, 0))
                 )
             indices = order[position * self.spec.batch_size :][: self.spec.batch_size]
+            # an epoch's last batch gets equal parts with its first images, as torch's
+            # DistributedSampler does
+            missing = -len(indices) % math.lcm(parts, self.spec.augmentation_streams)
+            indices = torch.cat([indices, order[:missing]])
             size = len(indices) // parts
             for part in range(parts)[rank() * self.spec.micro_batches :][: self.spec.micro_batches]:
                 yield Batch(

@@ -186,7 +186,7 @@ def save_vicreg(path, model, epoch=1000, **options):
     """{epoch, model, optimizer}, with momentum of random values."""
     optimizer = LARS(model.parameters(), 1.6, 1e-6, exclude_bias_and_norm)
     for p in model.parameters():
-        optimizer.state[p]["mu"] = torch.randn_like(p) * 1e-3
+        optimizer.state[p]["mu"] = torch.randn_like(p) * 1e-5
     main = sys.modules["__main__"]
     main.exclude_bias_and_norm = exclude_bias_and_norm
     try:

@@ -81,6 +81,17 @@ def test_the_converted_model_computes_what_the_official_one_does(
     assert expected.std() > 0.01
 
 
+@pytest.mark.slow
+def test_vicregs_file_of_the_real_size(official, tmp_path):
+    """ResNet-50, the expander of 8192 and momentum for all of it: 1.4 GB."""
+    official.save_vicreg(tmp_path / "x.pth", official.VICReg(64, (3, 4, 6, 3), (8192,) * 3))
+    assert inspect_checkpoint(tmp_path / "x.pth")["parameters"] == 174_552_128
+    checkpoint = convert_released(
+        tmp_path / "x.pth", "vicreg", backbone="resnet50", method_params={"batch_size": 512}
+    )
+    assert len(checkpoint.optimizer["state"]) == 168
+
+
 def test_only_vicregs_optimizer_is_restored(save):
     assert convert(save("vicreg"), "vicreg").optimizer is not None
     assert convert(save("simsiam"), "simsiam").optimizer is None

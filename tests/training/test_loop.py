@@ -234,11 +234,33 @@ def test_half_precision_stays_near_single(precision, images, tmp_path):
     assert first[1] == pytest.approx(first[0], rel=0.03)
 
 
-def test_batch_that_cannot_be_shared_equally(images, tmp_path):
-    spec = spec_of(batch_size=20, drop_last=False, micro_batches=4)
-    with pytest.raises(TrainingError, match="a batch of 12 images") as caught:
-        pretrain(dataclasses.replace(spec, micro_batches=5), images, tmp_path / "checkpoint.pt")
-    assert "multiple of 5, and drop_last" in str(caught.value)
+def test_batch_that_cannot_be_shared_equally(images, monkeypatch):
+    run = loop._Run(spec_of(), images, None, "cpu")
+    monkeypatch.setattr(loop, "world_size", lambda: 3)
+    with pytest.raises(
+        TrainingError, match=r"a batch of 16 images .* 3 processes .* multiple of 3$"
+    ):
+        run._check_shares()
+
+
+@pytest.mark.parametrize("split", [{"micro_batches": 5}, {"augmentation_streams": 5}])
+def test_the_last_batch_gets_equal_parts_with_the_first_images(images, split):
+    run = loop._Run(spec_of(batch_size=20, drop_last=False, **split), images, None, "cpu")
+    batches = [batch.indices for batch in run._batches()][:: split.get("micro_batches", 1)]
+    assert [len(batch) for batch in batches] == [20, 20, 20, 15] * 2
+    for epoch in (batches[:4], batches[4:]):
+        seen = torch.cat(epoch)
+        assert torch.equal(seen[:72].sort().values, torch.arange(72))
+        assert torch.equal(seen[72:], seen[:3])
+    views = next(run.views())
+    assert len(views[0]) == 20 // split.get("micro_batches", 1)
+
+
+def test_optimizer_state_that_is_not_there(images, tmp_path):
+    pretrain(spec_of(), images, tmp_path / "base.pt")
+    start = load_checkpoint(tmp_path / "base.pt")
+    with pytest.raises(CheckpointError, match="restore_optimizer is set, but the checkpoint"):
+        pretrain(spec_of(restore_optimizer=True), images, tmp_path / "x.pt", start=start)
 
 
 def test_restored_optimizer_keeps_the_new_settings(images, tmp_path):
