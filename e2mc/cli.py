@@ -9,7 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2mc.launching import EXPECTED_ERRORS
-from e2mc.study import BASE_ARM, Config, FineTune, Run, ShippedCheckpoint, Study, load_study
+from e2mc.launching import run as launch
+from e2mc.slurm import Resources
+from e2mc.state import fingerprint
+from e2mc.study import (
+    BASE_ARM,
+    Config,
+    FineTune,
+    LaunchedRule,
+    Run,
+    ShippedCheckpoint,
+    Study,
+    code_hash,
+    load_study,
+    read_config,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--base", required=True)
         added.add_argument("--base-seed", type=int, default=0)
         added.add_argument("--device", default="auto")
+        added.add_argument(
+            "--launcher",
+            choices=("local", "slurm"),
+            default="local",
+            help="slurm: as a job, with the resources of config.yaml",
+        )
     for added in (continued, evaluate):
         added.add_argument("--arm", required=True, help="e.g. continued, e2mc")
         added.add_argument("--seed", type=int, default=0, help="of the continued pre-training")
@@ -61,24 +81,51 @@ def _data(study: Study, options: argparse.Namespace) -> None:
 
 
 def _pretrain(study: Study, options: argparse.Namespace) -> None:
-    from e2mc.steps import train
-
     run = _run(study, options, BASE_ARM)
     output = study.retrained_path(run.base, run.base_seed)
-    train(study, run, None, _needed(study, "images"), output, options.device)
-    print(output)
+    _train(study, run, None, output, "pretrain_base", options)
 
 
 def _continue(study: Study, options: argparse.Namespace) -> None:
-    from e2mc.steps import train
-
     run = _run(study, options, options.arm)
     if run.arm == BASE_ARM:
         raise ValueError("the arm 'base' is the base itself: use `e2mc pretrain`")
     output = study.checkpoint_path(run)
     start = _base_checkpoint(study, run)
-    train(study, run, start, _needed(study, "images"), output, options.device)
+    _train(study, run, start, output, "continue_pretraining", options)
+
+
+def _train(
+    study: Study,
+    run: Run,
+    start: Path | None,
+    output: Path,
+    rule: LaunchedRule,
+    options: argparse.Namespace,
+) -> None:
+    from e2mc.steps import train, training_identity
+
+    launch(
+        train,
+        study,
+        run,
+        start,
+        _needed(study, "images"),
+        output,
+        options.device,
+        outputs=[output, output.with_name("training.csv")],
+        spec=f"{fingerprint(training_identity(study, run))} {code_hash('training')}",
+        resources=_resources(rule, options),
+        distributed=True,
+    )
     print(output)
+
+
+def _resources(rule: LaunchedRule, options: argparse.Namespace) -> Resources | None:
+    """What a job gets from SLURM; None where the step runs in this process."""
+    if options.launcher == "local":
+        return None
+    return read_config(launcher=options.launcher).resources(rule)
 
 
 def _evaluate(study: Study, options: argparse.Namespace) -> None:
@@ -94,12 +141,22 @@ def _evaluate(study: Study, options: argparse.Namespace) -> None:
     checkpoint = _base_checkpoint(study, run) if is_base else study.checkpoint_path(run)
     output = study.result_path(run, options.paradigm)
     paradigm = study.paradigms[options.paradigm]
-    datasets = {paradigm.dataset: _needed(study, paradigm.dataset)}
-    outputs = {options.paradigm: output}
-    evaluate = steps.evaluate_frozen
+    step, rule = steps.evaluate_frozen, "evaluate_frozen"
     if isinstance(paradigm, FineTune):
-        evaluate = steps.evaluate_fine_tuned
-    evaluate(study, run, checkpoint, datasets, outputs, options.device)
+        step, rule = steps.evaluate_fine_tuned, "evaluate_fine_tuned"
+    identity = {options.paradigm: steps.evaluation_identity(study, run, options.paradigm)}
+    launch(
+        step,
+        study,
+        run,
+        checkpoint,
+        {paradigm.dataset: _needed(study, paradigm.dataset)},
+        {options.paradigm: output},
+        options.device,
+        outputs=[output],
+        spec=f"{fingerprint(identity)} {code_hash('evaluation')}",
+        resources=_resources(rule, options),
+    )
     print(output)
 
 

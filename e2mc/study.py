@@ -27,6 +27,7 @@ from e2mc.evaluation.heads import LinearProtocol
 from e2mc.evaluation.svm import SVMProtocol
 from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
+from e2mc.slurm import Resources
 from e2mc.training.loop import Component, TrainingSpec
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
@@ -609,6 +610,31 @@ class Study(Model):
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
 
 
+LaunchedRule = Literal[
+    "pretrain_base",
+    "continue_pretraining",
+    "evaluate_frozen",
+    "evaluate_fine_tuned",
+    "measure_separability",
+]
+
+
+class Slurm(Model):
+    """What jobs get from SLURM: the same for all rules, and what is different for some."""
+
+    defaults: Resources = Resources()
+    rules: dict[LaunchedRule, Resources] = Field({}, description="changes to the defaults")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_change_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("rules"), dict):
+            return content
+        defaults = content.get("defaults", {})
+        rules = {name: _merged(defaults, rule) for name, rule in content["rules"].items()}
+        return content | {"rules": rules}
+
+
 class Config(Model):
     """config.yaml: this machine and this user."""
 
@@ -626,7 +652,13 @@ class Config(Model):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     launcher: Literal["local", "slurm"] = "local"
-    slurm: dict[str, Any] = Field({}, description="submitit's parameters, e.g. slurm_partition")
+    slurm: Slurm = Slurm()
+
+    def resources(self, rule: LaunchedRule) -> Resources | None:
+        """What a job of a rule gets from SLURM; None where its step runs in the rule's process."""
+        if self.launcher == "local":
+            return None
+        return self.slurm.rules.get(rule, self.slurm.defaults)
 
 
 def load_study(name: str) -> Study:
@@ -644,6 +676,12 @@ def load_study(name: str) -> Study:
 def load_config(content: dict[str, Any]) -> Config:
     """Checks the content of config.yaml (with what the command line changed)."""
     return _checked(Config, content, "config.yaml")
+
+
+def read_config(**changes: Any) -> Config:
+    """config.yaml, with some of its keys changed."""
+    content = _read_yaml(Path("config.yaml"))
+    return load_config(content | changes if isinstance(content, dict) else content)
 
 
 def _read_study(path: Path) -> Any:

@@ -4,6 +4,11 @@ import textwrap
 
 import pytest
 
+from e2mc import launching, slurm
+from e2mc.launching import tidy
+from e2mc.slurm import Resources
+from e2mc.state import write_json
+
 
 def run_script(tmp_path, body):
     script = "from e2mc.launching import logged\nwith logged('step.log'):\n"
@@ -32,3 +37,68 @@ def test_fault_keeps_its_traceback(tmp_path):
     done, log = run_script(tmp_path, "{}['key']")
     assert done.returncode == 1
     assert "KeyError" in log
+
+
+def step(*_):
+    raise AssertionError("not to be called here")
+
+
+def task(tmp_path, *arguments, spec="a", outputs=("made.txt",)):
+    paths = [tmp_path / name for name in outputs]
+    return launching._Task(step, (*arguments, *paths), paths, spec, Resources())
+
+
+def test_spec_holds_the_inputs_and_not_the_resources(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("one")
+    first = task(tmp_path, {"images": source})
+    assert task(tmp_path, {"images": source}).spec == first.spec
+    assert task(tmp_path, {"images": source}, spec="b").spec != first.spec
+    source.write_text("three")
+    changed = task(tmp_path, {"images": source})
+    assert changed.spec != first.spec and changed.folder == first.folder
+
+
+def test_jobs_write_beside_the_outputs_not_over_them(tmp_path):
+    source, made = tmp_path / "source", tmp_path / "made.txt"
+    source.write_text("one")
+    found = task(tmp_path, source, {"linear": made})
+    assert found.arguments == (
+        source,
+        {"linear": found.staged / "made.txt"},
+        found.staged / made.name,
+    )
+
+
+def test_other_outputs_of_one_folder_are_another_task(tmp_path):
+    one, both = task(tmp_path), task(tmp_path, outputs=("made.txt", "log.csv"))
+    assert one.folder != both.folder and one.folder.parent == both.folder.parent
+    with pytest.raises(ValueError, match="must lie in one folder"):
+        task(tmp_path, outputs=("a/made.txt", "b/made.txt"))
+
+
+def test_finished_task_is_collected_until_its_workflow_is_finished(tmp_path):
+    found = task(tmp_path)
+    found.staged.mkdir(parents=True)
+    (found.staged / "made.txt").write_text("made")
+    assert not found.is_done()
+    write_json({"spec": found.spec}, found.done)
+    assert found.is_done() and not task(tmp_path, spec="b").is_done()
+    tidy(tmp_path)
+    assert found.is_done(), "it is not collected yet"
+    for _ in range(2):  # Snakemake may remove what it did not see finished, and ask again
+        (tmp_path / "made.txt").unlink(missing_ok=True)
+        found.collect()
+        assert (tmp_path / "made.txt").read_text() == "made"
+    tidy(tmp_path)
+    assert not found.is_done()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.txt", "slurm"]
+
+
+def test_submission_needs_slurm(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(slurm.tempfile, "gettempdir", lambda: str(tmp_path))
+    with pytest.raises(RuntimeError, match="set launcher: local in config.yaml"):
+        launching.run(
+            step, tmp_path / "a", outputs=[tmp_path / "a"], spec="a", resources=Resources()
+        )

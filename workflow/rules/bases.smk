@@ -61,16 +61,17 @@ rule pretrain_base:
         ROOT / "benchmarks/bases/{base}/base{base_seed}.tsv"
     wildcard_constraints:
         base=only(name for name, base in STUDY.bases.items() if base.pretraining is not None),
+    localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
     threads: 1
     resources:
+        slurm_jobs=1,
         mem_mb=3000,
         runtime=600,
     params:
         study=CONFIG.study,
         seeds="base{base_seed}",
-        config=CONFIG.model_dump(mode="json"),
         spec=lambda wildcards: fingerprint(
             training_identity(STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None))
         ),

@@ -3,6 +3,7 @@
 import os
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
+from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
 from e2mc.steps import (
@@ -38,6 +39,8 @@ except StudyError as error:
 ROOT = STUDY.root
 ON_DISK = isinstance(STUDY.data, OnDisk)
 FROZEN = STUDY.frozen_groups()
+# a rule that submits its job itself is not to be submitted by an executor plugin
+SUBMITS = CONFIG.launcher == "slurm"
 FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item, FineTune)]
 DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
 RUN = "{base}/{arm}/{seeds}"
@@ -48,7 +51,7 @@ RELEASED = [
 # for images on disk: decoding wants cores, a hundred epochs of random views take hours
 EVALUATION = (
     {"threads": 16, "mem_mb": 32000, "runtime": 2880}
-    if ON_DISK
+    if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
 MAIN_TABLES = [name for name in ("table1", "table2") if name in STUDY.tables]
@@ -155,3 +158,13 @@ def sweep_results():
     if STUDY.sweep is None:
         raise WorkflowError(f"study {STUDY.name} has no sweep: add one to its file in studies/")
     return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)
+
+
+onstart:
+    if SUBMITS:
+        forward_signals()
+
+
+onsuccess:
+    if SUBMITS:
+        tidy(ROOT)

@@ -13,15 +13,16 @@ rule continue_pretraining:
         ROOT / "benchmarks/continued" / f"{RUN}.tsv"
     wildcard_constraints:
         seeds=r"base\d+-cont\d+",
+    localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
     threads: 1
     resources:
+        slurm_jobs=1,
         mem_mb=3000,
         runtime=600,
     params:
         study=CONFIG.study,
-        config=CONFIG.model_dump(mode="json"),
         spec=training_hash,
         code=code_hash("training"),
     message:

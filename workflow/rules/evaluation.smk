@@ -12,15 +12,16 @@ for group, paradigms in FROZEN.items():
             ROOT / "logs/evaluations" / RUN / f"{group}.log",
         benchmark:
             ROOT / "benchmarks/evaluations" / RUN / f"{group}.tsv"
+        localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"
         threads: EVALUATION["threads"]
         resources:
+            slurm_jobs=1,
             mem_mb=EVALUATION["mem_mb"],
             runtime=EVALUATION["runtime"],
         params:
             study=CONFIG.study,
-            config=CONFIG.model_dump(mode="json"),
             spec=evaluation_hash(paradigms),
             code=code_hash("evaluation"),
         message:
@@ -41,15 +42,16 @@ if FINE_TUNED:
             ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
         benchmark:
             ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
+        localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"
         threads: EVALUATION["threads"]
         resources:
+            slurm_jobs=1,
             mem_mb=EVALUATION["mem_mb"],
             runtime=EVALUATION["runtime"],
         params:
             study=CONFIG.study,
-            config=CONFIG.model_dump(mode="json"),
             spec=evaluation_hash(FINE_TUNED),
             code=code_hash("evaluation"),
         message:
@@ -68,15 +70,16 @@ rule measure_separability:
         ROOT / "logs/evaluations" / RUN / "separability.log",
     benchmark:
         ROOT / "benchmarks/evaluations" / RUN / "separability.tsv"
+    localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
     threads: 1
     resources:
+        slurm_jobs=1,
         mem_mb=3000,
         runtime=60,
     params:
         study=CONFIG.study,
-        config=CONFIG.model_dump(mode="json"),
         spec=training_hash,
         code=code_hash("evaluation"),
     message:

@@ -5,7 +5,7 @@ from e2mc.steps import evaluate_frozen
 from e2mc.study import Run, load_config, load_study
 
 with logged(snakemake.log[0]):
-    config = load_config(snakemake.params.config)
+    config = load_config(snakemake.config)
     run(
         evaluate_frozen,
         load_study(snakemake.params.study),
@@ -14,6 +14,7 @@ with logged(snakemake.log[0]):
         {name: Path(path) for name, path in snakemake.input.items() if name != "checkpoint"},
         {name: Path(path) for name, path in snakemake.output.items()},
         config.device,
-        config=config,
-        folder=Path(snakemake.output[0]).parent / "slurm",
+        outputs=[Path(path) for path in snakemake.output],
+        spec=f"{snakemake.params.spec} {snakemake.params.code}",
+        resources=config.resources("evaluate_frozen"),
     )

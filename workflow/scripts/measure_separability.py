@@ -5,7 +5,7 @@ from e2mc.steps import measure_separability
 from e2mc.study import Run, load_config, load_study
 
 with logged(snakemake.log[0]):
-    config = load_config(snakemake.params.config)
+    config = load_config(snakemake.config)
     run(
         measure_separability,
         load_study(snakemake.params.study),
@@ -14,6 +14,7 @@ with logged(snakemake.log[0]):
         {"images": Path(snakemake.input.images)},
         Path(snakemake.output[0]),
         config.device,
-        config=config,
-        folder=Path(snakemake.output[0]).parent / "slurm",
+        outputs=[Path(path) for path in snakemake.output],
+        spec=f"{snakemake.params.spec} {snakemake.params.code}",
+        resources=config.resources("measure_separability"),
     )

@@ -5,7 +5,7 @@ from e2mc.steps import train
 from e2mc.study import BASE_ARM, Run, load_config, load_study
 
 with logged(snakemake.log[0]):
-    config = load_config(snakemake.params.config)
+    config = load_config(snakemake.config)
     run(
         train,
         load_study(snakemake.params.study),
@@ -14,6 +14,8 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.images),
         Path(snakemake.output.checkpoint),
         config.device,
-        config=config,
-        folder=Path(snakemake.output.checkpoint).parent / "slurm",
+        outputs=[Path(path) for path in snakemake.output],
+        spec=f"{snakemake.params.spec} {snakemake.params.code}",
+        resources=config.resources("pretrain_base"),
+        distributed=True,
     )

@@ -1,0 +1,133 @@
+"""What runs inside a SLURM job: the step on every task, and what becomes of it when SLURM stops it.
+
+Near its time limit and when it is preempted, a job gets SIGUSR2 (or SIGTERM alone, as clusters are
+set up). Every rank notes it, ``pretrain`` agrees on the step to stop at, saves its state and raises
+``Interrupted``; then rank 0 puts the job back into the queue, unless it was cancelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from e2mc import interruption, slurm
+from e2mc.state import write_json
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A step as a job; submitit calls it in every task.
+
+    Args:
+        step: what to do, with ``arguments``; every rank calls it.
+        workdir: folder that relative paths start from.
+        folder: where this submission's own files are.
+        done: file that says that the step has been done, and of what ``spec``.
+        spec: hash of everything that decides the step's files.
+        time_minutes, max_requeues: as in ``Resources``.
+    """
+
+    step: Callable[..., None]
+    arguments: tuple[Any, ...]
+    workdir: Path
+    folder: Path
+    done: Path
+    spec: str
+    time_minutes: int
+    max_requeues: int
+
+    def __call__(self) -> None:
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, lambda *_: interruption.request())
+        self._report_path.unlink(missing_ok=True)
+        try:
+            self._go_to_workdir()
+            with _process_group():
+                self.step(*self.arguments)
+        except interruption.Interrupted:
+            if _rank() == 0:
+                self._go_on_later()
+            # not an error; submitit writes results of what returns, and this is none
+            sys.exit(0)
+        except Exception as error:
+            self._report(f"{type(error).__name__}: {error}")
+            raise
+        if _rank() == 0:
+            write_json({"spec": self.spec, "job": os.environ["SLURM_JOB_ID"]}, self.done)
+
+    def _go_to_workdir(self) -> None:
+        try:
+            os.chdir(self.workdir)
+        except OSError as error:
+            raise OSError(
+                f"node {os.environ['SLURMD_NODENAME']} cannot see {self.workdir}: move the project "
+                "to a file system that all nodes share"
+            ) from error
+
+    def _go_on_later(self) -> None:
+        """Requeues this job, unless it was cancelled or SLURM is requeueing it already."""
+        job = os.environ["SLURM_JOB_ID"]
+        fields = slurm.job_fields(job)
+        if fields.get("JobState") != "RUNNING":
+            print(f"SLURM job {job} is stopped; its state is saved", flush=True)
+            return
+        why = "preempted" if fields.get("PreemptTime", "")[:1].isdigit() else "time limit"
+        history = self.folder / "interruptions.txt"
+        with history.open("a") as file:
+            file.write(f"{why}\n")
+        reached = history.read_text().split("\n").count("time limit")
+        if reached > self.max_requeues:
+            return self._report(
+                f"it reached its time limit of {self.time_minutes} minutes {reached} times, and "
+                f"max_requeues is {self.max_requeues}; its state is saved: run the same again to "
+                "go on, or raise time_minutes"
+            )
+        try:
+            slurm.requeue(job)
+        except RuntimeError as error:
+            return self._report(
+                f"it was stopped ({why}) and cannot be requeued: {error}; its state is saved: run "
+                "the same again to go on"
+            )
+        print(f"SLURM job {job} is requeued ({why}); its state is saved", flush=True)
+
+    def _report(self, message: str) -> None:
+        """Leaves the reason of a failure to who waits for the job."""
+        content = {"message": message, "rank": _rank(), "time": time.time()}
+        write_json(content, self._report_path)
+
+    @property
+    def _report_path(self) -> Path:
+        return self.folder / f"failed-{_rank()}.json"
+
+
+def _rank() -> int:
+    return int(os.environ["SLURM_PROCID"])
+
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[None]:
+    """torch.distributed over the job's tasks, where there are several; one GPU for each."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["SLURM_LOCALID"]) % torch.cuda.device_count())
+    if int(os.environ["SLURM_NTASKS"]) == 1:
+        yield
+        return
+    from submitit.helpers import TorchDistributedEnvironment
+
+    # submitit would make the local rank the only visible GPU, though SLURM allotted others
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    yield
+    dist.barrier()
+    dist.destroy_process_group()

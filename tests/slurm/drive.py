@@ -1,0 +1,34 @@
+"""Runs one step as a job: drive.py STEP OUTPUT '{"arguments": [], "resources": {}, ...}'"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import steps
+import submitit.core.utils
+
+from e2mc import launching
+from e2mc.slurm import Resources
+
+
+def main(step, output, options):
+    options = json.loads(options)
+    if options.get("die") == "before the record":
+        launching._Task._write_record = lambda *_: os._exit(9)
+    if options.get("die") == "before the pickle has its name":
+        submitit.core.utils.JobPaths.move_temporary_file = lambda *_, **__: os._exit(9)
+    inputs = [Path(path) for path in options.get("inputs", [])]
+    with launching.logged(f"{output}.log"):
+        launching.run(
+            getattr(steps, step),
+            *options.get("arguments", []),
+            *inputs,
+            Path(output),
+            outputs=[Path(output)],
+            spec=options.get("spec", "a"),
+            resources=Resources(**{"poll_seconds": 2, "memory_gb": 1} | options["resources"]),
+        )
+
+
+main(*sys.argv[1:])
