@@ -28,6 +28,8 @@ localrules:
     ablations,
     bases,
     separability,
+    convergence,
+    full_report,
     report,
 
 
@@ -38,6 +40,7 @@ rule all:
         table_files("table2"),
         figure_files("separability"),
         figure_files("gains"),
+        [path for name in DIAGNOSTICS for path in figure_files(name)],
         f"{ROOT}/results.csv",
 
 

@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_split
+from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import fine_tune
 from e2mc.evaluation.separability import separability
@@ -196,7 +197,15 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
     return lines
 
 
-def train(study: Study, run: Run, start: Path | None, images: Path, output: Path, device: str):
+def train(
+    study: Study,
+    run: Run,
+    start: Path | None,
+    images: Path,
+    output: Path,
+    device: str,
+    loggers: Sequence[str] = (),
+) -> None:
     """Pre-trains a base (``start`` is None), or goes on from a checkpoint."""
     training = Splits.load(images).train
     count = study.training_images(run)
@@ -213,6 +222,7 @@ def train(study: Study, run: Run, start: Path | None, images: Path, output: Path
         device=resolve_device(device),
         what=f"{run.base} {run.arm} {run.seeds}",
         log_every=20 if checkpoint is None else 1,
+        loggers=loggers,
     )
 
 
@@ -310,20 +320,40 @@ def evaluate_fine_tuned(
             state_path.unlink(missing_ok=True)
 
 
-def measure_separability(
+def measure(
     study: Study,
     run: Run,
     checkpoint: Path,
     datasets: Mapping[str, Path],
-    output: Path,
+    outputs: Mapping[str, Path],
     device: str,
 ) -> None:
-    """How separable the classes and random labelings of the test images' features are."""
-    watch = _Watch()
+    """What no classifier tells, on the test images.
+
+    Args:
+        checkpoint: the run's model.
+        datasets: file for "images".
+        outputs: files to write for "separability" (how separable the classes and random labelings
+            of the backbone's features are) and "embeddings" (marginal entropies, correlations and
+            spectrum of what a criterion sees).
+    """
     backbone = FrozenBackbone(study, checkpoint, datasets, resolve_device(device))
-    values, labels = backbone.features("images", "test")
-    scores, details = separability(values, labels)
-    _write_result(output, study, run, "separability", scores, details, watch, device)
+    for name, path in outputs.items():
+        watch = _Watch()
+        if name == "separability":
+            scores, details = separability(*backbone.features("images", "test"))
+        else:
+            protocol = evaluation_identity(study, run, name)["paradigm"]
+            z = sample_embeddings(
+                load_method(load_checkpoint(checkpoint)),
+                Splits.load(datasets["images"]).test,
+                study.bases[run.base].views[0],
+                study.bases[run.base].normalisation or study.data.normalisation,
+                batch_size=protocol["batch_size"],
+                device=resolve_device(device),
+            )
+            scores, details = embedding_statistics(z, protocol["mapping"])
+        _write_result(path, study, run, name, scores, details, watch, device)
 
 
 def verify_shipped(path: Path, expected: str) -> None:
@@ -414,10 +444,13 @@ def conversion_identity(study: Study, base: str) -> dict[str, Any]:
 
 def evaluation_identity(study: Study, run: Run, paradigm: str) -> dict[str, Any]:
     """What decides a result: how the checkpoint was made and how it is scored."""
-    protocol = study.paradigms.get(paradigm)
-    identity = {
-        "training": training_identity(study, run),
-        "paradigm": None if protocol is None else protocol.model_dump(mode="json"),
-    }
-    dataset = "images" if protocol is None else protocol.dataset
+    if paradigm == "embeddings":
+        recipe = study.bases[run.base].continued
+        mapping = study.entropy_mapping(run.base)
+        protocol: Any = {"batch_size": recipe.batch_size, "mapping": mapping}
+    else:
+        known = study.paradigms.get(paradigm)
+        protocol = None if known is None else known.model_dump(mode="json")
+    identity = {"training": training_identity(study, run), "paradigm": protocol}
+    dataset = study.paradigms[paradigm].dataset if paradigm in study.paradigms else "images"
     return identity | study.data.evaluation_identity(dataset)

@@ -318,7 +318,7 @@ AnyParadigm = Annotated[Linear | FineTune | SVM, Field(discriminator="kind")]
 
 
 class Separability(Model):
-    """Whose separability is measured."""
+    """Whose separability, embeddings and spectrum are measured."""
 
     base: Name
     arms: tuple[Name, ...]
@@ -349,6 +349,16 @@ class Sweep(Model):
     rows: tuple[Rows, ...]
     columns: tuple[Name, ...]
     seeds: tuple[Seed, ...]
+
+
+class Convergence(Model):
+    """Accuracy against epochs of continued pre-training."""
+
+    base: Name
+    curves: tuple[tuple[Name, ...], ...] = Field(
+        min_length=1, description="arms by rising epochs; each is compared with the first curve"
+    )
+    columns: tuple[Name, ...]
 
 
 @dataclass(frozen=True)
@@ -392,6 +402,7 @@ class Study(Model):
         "last", description="whose score the tables show; the papers show the best epoch's"
     )
     sweep: Sweep | None = None
+    convergence: Convergence | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -474,6 +485,8 @@ class Study(Model):
         yield "separability", (shown,), ()
         if self.sweep is not None:
             yield "sweep", self.sweep.rows, self.sweep.columns
+        if self.convergence is not None:
+            yield "convergence", self.convergence_rows(), self.convergence.columns
 
     # --- what is run ---
 
@@ -505,8 +518,29 @@ class Study(Model):
             groups[group] = (*groups.get(group, ()), name)
         return groups
 
+    @property
+    def main_tables(self) -> list[str]:
+        """The tables that ``all`` makes."""
+        return [name for name in ("table1", "table2") if name in self.tables]
+
+    def continued_runs(self) -> list[Run]:
+        """Every continued run of the main tables."""
+        rows = [row for name in self.main_tables for row in self.tables[name].rows]
+        return [run for run in self.runs(rows) if run.arm != BASE_ARM]
+
     def separability_runs(self) -> list[Run]:
         return self.runs([Rows(base=self.separability.base, arms=self.separability.arms)])
+
+    def convergence_rows(self) -> tuple[Rows, ...]:
+        """The runs behind the curves; each begins at the base."""
+        if self.convergence is None:
+            return ()
+        arms = dict.fromkeys(itertools.chain((BASE_ARM,), *self.convergence.curves))
+        return (Rows(base=self.convergence.base, arms=tuple(arms)),)
+
+    def epochs_of(self, base: str, arm: str) -> int:
+        """Epochs of continued pre-training; 0 for the base itself."""
+        return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
 
     def arm_label(self, arm: str) -> str:
         return "base" if arm == BASE_ARM else self.arms[arm].label
@@ -562,6 +596,14 @@ class Study(Model):
         )
         return dataclasses.replace(spec, **changes)
 
+    def entropy_mapping(self, base: str) -> str:
+        """The map of the first arm with E2MC, under which all arms of a base are measured."""
+        for arm in self.arms:
+            criterion = self._criterion(Run(base, arm, 0, 0))
+            if criterion is not None and criterion.name == "e2mc":
+                return criterion.params.get("mapping", "normal")
+        return "normal"
+
     def training_images(self, run: Run) -> int | None:
         """How many training images a run sees; None for all."""
         base = self.bases[run.base]
@@ -606,6 +648,16 @@ class Study(Model):
         """The checkpoint of a continued run."""
         return self.root / "continued" / run.base / run.arm / run.seeds / "checkpoint.pt"
 
+    def log_path(self, run: Run) -> Path:
+        """Every term of a continued run, step by step."""
+        return self.checkpoint_path(run).with_name("training.csv")
+
+    def table_results(self, name: str) -> list[Path]:
+        """Every result file of a table."""
+        table = self.tables[name]
+        runs = self.runs(table.rows)
+        return [self.result_path(run, column) for run in runs for column in table.columns]
+
     def result_path(self, run: Run, paradigm: str) -> Path:
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
 
@@ -615,7 +667,7 @@ LaunchedRule = Literal[
     "continue_pretraining",
     "evaluate_frozen",
     "evaluate_fine_tuned",
-    "measure_separability",
+    "measure",
 ]
 
 
@@ -651,6 +703,9 @@ class Config(Model):
         "the continued models; what is not named is deleted then, and made again when needed",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="where training runs are logged besides their training.csv"
+    )
     launcher: Literal["local", "slurm"] = "local"
     slurm: Slurm = Slurm()
 

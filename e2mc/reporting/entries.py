@@ -33,7 +33,7 @@ class Entry:
         n: runs that it rests on.
         planned: runs that the study asks for.
         mean, std: of the runs' headline scores; NaN where there is none.
-        reference: arm it is compared with.
+        reference: arm it is compared with; empty for the base.
         difference: to the reference, paired by seeds.
         published: the paper's number.
         published_difference: to the paper's number for the reference.
@@ -48,11 +48,17 @@ class Entry:
     planned: int
     mean: float
     std: float
-    reference: str | None
+    reference: str
     difference: Difference | None
     published: Published | None
     published_difference: float | None
     missing: str
+
+    @property
+    def compared(self) -> Difference:
+        """The difference, of an entry that has one."""
+        assert self.difference is not None, f"{self.arm} has nothing to be compared with"
+        return self.difference
 
     def flat(self) -> dict[str, object]:
         """Its row of the CSV."""
@@ -114,7 +120,7 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
     paper = {} if table.published is None else published_table(table.published)
     found = []
     for rows in table.rows:
-        label = study.bases[rows.base].published
+        label = study.bases[rows.base].published or ""
         for arm in rows.arms:
             reference = reference_arm(study, arm)
             for column in table.columns:

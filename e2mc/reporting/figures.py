@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from e2mc.reporting.entries import Entry, select, table_entries
+from e2mc.reporting.results import records_by_arm
 from e2mc.reporting.style import GREY, INK, PALE, WIDTH, look, style
 from e2mc.reporting.verdict import plain_label
 
@@ -35,19 +36,12 @@ def separability_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figu
     Raises:
         ValueError: when no record belongs to the arms of ``study.separability``.
     """
-    shown = study.separability
-    by_arm = {
-        arm: [r for r in records if (r["base"], r["arm"]) == (shown.base, arm)]
-        for arm in shown.arms
-    }
-    by_arm = {arm: found for arm, found in by_arm.items() if found}
-    if not by_arm:
-        raise ValueError(
-            f"no separability result of {shown.base} is of the arms {', '.join(shown.arms)}"
-        )
+    by_arm = records_by_arm(study, records, "separability")
     with style():
         figure = Figure(figsize=(WIDTH, 2.6 + 0.3 * len(by_arm)), layout="constrained")
-        figure.suptitle(study.bases[shown.base].label, x=0.01, ha="left", weight="bold", size=9)
+        figure.suptitle(
+            study.bases[study.separability.base].label, x=0.01, ha="left", weight="bold", size=9
+        )
         grid = figure.add_gridspec(
             2, 2, width_ratios=(1.7, 1), height_ratios=(0.3 * len(by_arm), 1.9)
         )
@@ -191,7 +185,7 @@ def _forest(
     axes.axvline(0, color=INK, lw=0.6, zorder=0)
     for entry in entries:
         y = places[entry.column, entry.arm, entry.features]
-        difference = entry.difference
+        difference = entry.compared
         colour, marker = look(study, entry.arm)
         axes.plot([difference.low, difference.high], [y, y], color=colour, lw=0.9)
         fill = colour if entry.features == "raw" else "white"

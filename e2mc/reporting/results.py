@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
 SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
@@ -65,6 +68,25 @@ def read_result(path: Path) -> dict[str, Any]:
     return record
 
 
+def records_by_arm(
+    study: Study, records: Iterable[dict[str, Any]], paradigm: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Results of a paradigm for the base and arms of ``study.separability``, in that order.
+
+    Raises:
+        ValueError: when there are none.
+    """
+    shown = study.separability
+    found = [r for r in records if (r["base"], r["paradigm"]) == (shown.base, paradigm)]
+    by_arm = {arm: [record for record in found if record["arm"] == arm] for arm in shown.arms}
+    by_arm = {arm: of_arm for arm, of_arm in by_arm.items() if of_arm}
+    if not by_arm:
+        raise ValueError(
+            f"no {paradigm} result of {shown.base} is of the arms {', '.join(shown.arms)}"
+        )
+    return by_arm
+
+
 def _scores(path: Path) -> Iterable[dict[str, Any]]:
     record = read_result(path)
     run = {name: record[name] for name in RUN + ORIGIN}
@@ -80,4 +102,4 @@ def _scores(path: Path) -> Iterable[dict[str, Any]]:
         yield {**run, **{name: score[name] for name in SCORE}, "path": str(path)}
 
 
-__all__ = ["COLUMNS", "ResultError", "collect", "read_result"]
+__all__ = ["COLUMNS", "ResultError", "collect", "read_result", "records_by_arm"]

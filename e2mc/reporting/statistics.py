@@ -68,10 +68,11 @@ def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") ->
     ]
     keys = ["base", "arm", "paradigm", "features", "base_seed", "continuation_seed"]
     scores: Scores = {}
-    for key, value in kept.groupby(keys, dropna=False)["value"].mean().items():
-        *cell, base_seed, seed = key
+    means = kept.groupby(keys, dropna=False)["value"].mean()
+    for key, value in zip(means.index, means, strict=True):
+        base, arm, paradigm, features, base_seed, seed = key
         pair = int(base_seed), None if pd.isna(seed) else int(seed)
-        scores.setdefault(tuple(cell), {})[pair] = float(value)
+        scores.setdefault((base, arm, paradigm, features), {})[pair] = float(value)
     return scores
 
 
@@ -114,10 +115,10 @@ def paired_difference(
     return Difference(float(np.mean(values)), *interval(values), len(values))
 
 
-def reference_arm(study: Study, arm: str) -> str | None:
-    """What an arm is compared with; the base is compared with nothing."""
+def reference_arm(study: Study, arm: str) -> str:
+    """What an arm is compared with; empty for the base, which is compared with nothing."""
     if arm == BASE:
-        return None
+        return ""
     reference = study.arms[arm].reference
     return BASE if reference == arm else reference
 

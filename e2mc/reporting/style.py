@@ -26,7 +26,7 @@ COLOURS = {
 MARKERS = {"base": "s", "continued": "o", "e2mc": "D", "vcreg": "^", "mmcr": "v", "auh": "P"}
 SPARE = (("#56B4E9", "X"), ("#E69F00", "p"), ("#0072B2", "<"), ("#009E73", ">"), ("#CC79A7", "h"))
 
-RULES = {
+RULES: dict[str, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
@@ -56,7 +56,8 @@ RULES = {
 
 def style() -> AbstractContextManager[Any]:
     """Draw and save inside ``with style():``, whatever the user's matplotlibrc says."""
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **RULES})
+    rules: dict[Any, Any] = {**matplotlib.rcParamsDefault, **RULES}
+    return matplotlib.rc_context(rules)
 
 
 def look(study: Study, arm: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -53,6 +54,16 @@ class ResultTable:
         """One row per base, arm, column and kind of features."""
         frame = pd.DataFrame([entry.flat() for entry in self.entries])
         return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+
+    def save(self, path: Path) -> dict[str, Path]:
+        """Writes ``path`` with the suffixes .csv, .md, .tex and .html; kind -> file."""
+        from e2mc.state import write_text  # needs torch, which a table does not
+
+        texts = {"csv": self.csv, "md": self.markdown, "tex": self.latex, "html": self.html}
+        paths = {kind: path.with_name(f"{path.name}.{kind}") for kind in texts}
+        for kind, text in texts.items():
+            write_text(text(), paths[kind])
+        return paths
 
 
 def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
@@ -211,20 +222,22 @@ def _beside_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> 
     """The scores, and beneath them the differences to the reference."""
     cells: list[Cell] = []
     for entry in arm:
-        both = entry.published is not None and not entry.missing
-        apart = Cell(signed(entry.mean - entry.published.value)) if both else Cell()
-        cells += [_paper_score(entry, group), _score(entry, group), apart]
+        cells += [_paper_score(entry, group), _score(entry, group)]
+        if entry.published is None or entry.missing:
+            cells.append(Cell())
+        else:
+            cells.append(Cell(signed(entry.mean - entry.published.value)))
     yield Row(study.arm_label(arm[0].arm), tuple(cells))
-    if arm[0].reference is None:
+    if not arm[0].reference:
         return
     cells = []
     for entry in arm:
         paper, ours = entry.published_difference, entry.difference
-        both = paper is not None and ours is not None
+        apart = None if paper is None or ours is None else ours.mean - paper
         cells += [
             Cell() if paper is None else Cell(signed(paper)),
             _difference(ours),
-            Cell(signed(ours.mean - paper)) if both else Cell(),
+            Cell() if apart is None else Cell(signed(apart)),
         ]
     yield Row(f"− {plain_label(study, arm[0].reference)}", tuple(cells), difference=True)
 

@@ -32,15 +32,16 @@ def verdict(study: Study, entries: Sequence[Entry]) -> str:
 
 def _silent(entries: Sequence[Entry], arm: str) -> bool:
     compared = [e for e in entries if e.arm == arm and e.features == "raw" and e.difference]
-    return bool(compared) and all(entry.difference.sign == 0 for entry in compared)
+    return bool(compared) and all(entry.compared.sign == 0 for entry in compared)
 
 
 def _judged(study: Study, arm: str) -> bool:
     """Whether an arm, or what it is a variant of, has a criterion."""
     while arm != BASE and study.arms[arm].criterion is None:
-        if study.arms[arm].variant_of is None:
+        origin = study.arms[arm].variant_of
+        if origin is None:
             return False
-        arm = study.arms[arm].variant_of
+        arm = origin
     return arm != BASE
 
 
@@ -71,14 +72,16 @@ def _base_in_words(study: Study, entries: Sequence[Entry]) -> str:
     parts = []
     for sign, word in ((1, "above on"), (-1, "below on")):
         there = [
-            f"{study.paradigms[e.column].label} ({signed(e.difference.mean)})"
+            f"{study.paradigms[e.column].label} ({signed(e.compared.mean)})"
             for e in entries
-            if e.difference.sign == sign
+            if e.compared.sign == sign
         ]
         if there:
             parts.append(f"{word} {_listed(there)}")
-    for sign, word in ((0, "within noise on"), (None, "not told from noise on")):
-        number = sum(e.difference.sign == sign for e in entries)
+    unclear: tuple[tuple[int | None, str], ...]
+    unclear = ((0, "within noise on"), (None, "not told from noise on"))
+    for no_sign, word in unclear:
+        number = sum(e.compared.sign == no_sign for e in entries)
         if number:
             whole = number == len(entries)
             parts.append(f"{word} {_all_of(number) if whole else _columns(number)}")
@@ -86,7 +89,7 @@ def _base_in_words(study: Study, entries: Sequence[Entry]) -> str:
 
 
 def _judgement(name: str, entries: Sequence[Entry]) -> str:
-    signs = [entry.difference.sign for entry in entries]
+    signs = [entry.compared.sign for entry in entries]
     if None in signs:
         return "One pair each: nothing can be said about noise."
     above, below, within = (signs.count(sign) for sign in (1, -1, 0))
@@ -101,13 +104,13 @@ def _judgement(name: str, entries: Sequence[Entry]) -> str:
         words = f"At this scale no help of {name} can be told from chance."
     else:
         words = f"At this scale {name} does not help."
-    mean = sum(entry.difference.mean for entry in entries) / len(entries)
+    mean = sum(entry.compared.mean for entry in entries) / len(entries)
     counts = f"{above} above, {below} below, {within} within noise"
     return f"In all {counts}; {signed(mean)} points on average. {words}"
 
 
 def _whitened(entries: Sequence[Entry]) -> list[str]:
-    signs = [e.difference.sign for e in entries if e.features == "whitened" and e.difference]
+    signs = [e.compared.sign for e in entries if e.features == "whitened" and e.difference]
     if not signs or None in signs:
         return []
     above, below, within = (signs.count(sign) for sign in (1, -1, 0))
@@ -115,11 +118,11 @@ def _whitened(entries: Sequence[Entry]) -> list[str]:
 
 
 def _against_paper(entries: Sequence[Entry]) -> list[str]:
-    both = [e for e in entries if e.published_difference]
+    both = [(e.compared, e.published_difference) for e in entries if e.published_difference]
     if not both:
         return []
-    same = [e for e in both if e.difference.mean * e.published_difference > 0]
-    clear = [e for e in same if e.difference.sign]
+    same = [ours for ours, paper in both if ours.mean * paper > 0]
+    clear = [ours for ours in same if ours.sign]
     return [
         f"The paper gives a difference that is not 0 for {len(both)} of these; ours has its sign "
         f"in {len(same)}, and is beyond noise in {len(clear)} of those."

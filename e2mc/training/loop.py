@@ -9,11 +9,10 @@ the step is that of one process with the whole batch.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +35,7 @@ from e2mc.optim import OptimizerSpec, ScheduleSpec, create_optimizer, learning_r
 from e2mc.progress import Progress
 from e2mc.state import fingerprint, save_atomically, write_text
 from e2mc.training.batch_norm import synchronise_batch_norm
+from e2mc.training.logs import Row, csv_text, open_loggers
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def pretrain(
     what: str = "pre-training",
     log_every: int = 1,
     state_every: int = 100,
+    loggers: Sequence[str] = (),
     measure: Measure | None = None,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
@@ -139,6 +140,8 @@ def pretrain(
         what: name of the run in the progress display.
         log_every: steps between two rows of ``training.csv``.
         state_every: steps between two saves of the state.
+        loggers: where else the rows of ``training.csv`` go while the run lasts; names of
+            ``e2mc.training.logs.LOGGERS``.
         measure: what to measure of the method before the first epoch and after each one, without
             changing it; written to ``information.csv`` beside the checkpoint.
 
@@ -159,21 +162,24 @@ def pretrain(
     views = run.views()
     if run.step == 0:
         run.measure(measure)
-    while run.step < run.total_steps:
-        stop, terms = run.advance(views)
-        if run.step % run.steps_per_epoch == 0:
-            run.measure(measure)
-        if run.step % log_every == 0 or run.step == run.total_steps:
-            run.log(terms)
-        unfinished = run.step < run.total_steps
-        if unfinished and (stop or run.step % state_every == 0):
-            run.save(state_path)
-        progress.step()
-        if unfinished and stop:
-            raise interruption.Interrupted(
-                f"{what} was asked to stop and did after step {run.step} of {run.total_steps}; its "
-                f"state is in {state_path}, and the same command goes on from there"
-            )
+    names = loggers if writes else ()
+    with open_loggers(names, output.parent, what=what, done=run.step, spec=asdict(spec)) as log:
+        while run.step < run.total_steps:
+            stop, terms = run.advance(views)
+            if run.step % run.steps_per_epoch == 0:
+                run.measure(measure)
+            if run.step % log_every == 0 or run.step == run.total_steps:
+                log(run.log(terms))
+            unfinished = run.step < run.total_steps
+            if unfinished and (stop or run.step % state_every == 0):
+                run.save(state_path)
+            progress.step()
+            if unfinished and stop:
+                raise interruption.Interrupted(
+                    f"{what} was asked to stop and did after step {run.step} of "
+                    f"{run.total_steps}; its state is in {state_path}, and the same command goes "
+                    "on from there"
+                )
     run.save_checkpoint(output)
     if writes:
         write_text(csv_text(run.rows), output.with_name("training.csv"))
@@ -232,8 +238,10 @@ class _Run:
             )
         self.total_steps = spec.epochs * self.steps_per_epoch
         self.step = 0
-        self.rows: list[dict[str, float]] = []
-        self.measured: list[dict[str, float]] = []
+        self.rows: list[Row] = []
+        self.measured: list[Row] = []
+        self.seconds_before = 0.0
+        self.begun = time.monotonic()
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -386,11 +394,14 @@ class _Run:
                 "written"
             )
 
-    def log(self, terms: dict[str, Tensor]) -> None:
-        row: dict[str, float] = {"step": self.step}
+    def log(self, terms: dict[str, Tensor]) -> Row:
+        """The row of this step; its "seconds" are those of all attempts together."""
+        row: Row = {"step": self.step}
         row |= {name: float(value) for name, value in terms.items()}
         row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["seconds"] = round(self.seconds_before + time.monotonic() - self.begun, 3)
         self.rows.append(row)
+        return row
 
     def measure(self, measure: Measure | None) -> None:
         """One row after each epoch, and one before the first."""
@@ -443,6 +454,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.rows, self.measured = state["step"], state["rows"], state["measured"]
+        self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
 
     def save_checkpoint(self, path: Path) -> None:
         """Every rank calls this and leaves when the file is there."""
@@ -467,12 +479,3 @@ class _Run:
             optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
             provenance={"identity": self._identity(), "torch": str(torch.__version__)},
         )
-
-
-def csv_text(rows: list[dict[str, float]]) -> str:
-    """Rows with the same keys as CSV, seven digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: f"{value:.7g}" for key, value in row.items()} for row in rows)
-    return text.getvalue()

@@ -21,6 +21,7 @@ def records():
                 {
                     "base": "swav_long",
                     "arm": arm,
+                    "paradigm": "separability",
                     "scores": [
                         {"metric": "auc", "value": 0.9},
                         {"metric": "class_r2", "value": 0.3 + (seed or 0) / 100},

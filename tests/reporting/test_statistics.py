@@ -84,7 +84,7 @@ def test_sign(low, high, sign):
 def test_reference_of_an_arm(study):
     arms = ("base", "continued", "e2mc", "e2mc-long")
     found = [reference_arm(study, arm) for arm in arms]
-    assert found == [None, "base", "continued", "continued-long"]
+    assert found == ["", "base", "continued", "continued-long"]
 
 
 def test_more_than_chance_against_simulation():

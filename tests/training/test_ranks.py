@@ -107,7 +107,7 @@ def test_two_ranks_equal_one_process(method, two_ranks, tmp_path):
     first = [[float(v) for v in log[1].split(",")] for log in logs]
     names = logs[0][0].split(",")
     for name, one, two in zip(names, *first, strict=True):
-        if name != "embedding_std":  # of a rank's share
+        if name not in ("embedding_std", "seconds"):  # of a rank's share; of the clock
             assert two == pytest.approx(one, rel=1e-6, abs=1e-7), name
 
 

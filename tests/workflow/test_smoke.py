@@ -12,7 +12,8 @@ def test_everything_is_there(finished):
     for table in ("table1", "table2"):
         for kind in ("csv", "md", "tex", "html"):
             assert (root / "tables" / f"{table}.{kind}").stat().st_size > 200
-    for figure in ("separability", "gains"):
+    diagnostics = ("embeddings", "spectrum", "cost", "training_vicreg", "training_swav_long")
+    for figure in ("separability", "gains", *diagnostics):
         assert (root / "figures" / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
         assert (root / "figures" / f"{figure}.pdf").read_bytes()[:4] == b"%PDF"
     report = (root / "report.html").read_text()
@@ -71,6 +72,7 @@ def test_label_of_a_row_reruns_no_computation(copy_of_finished):
         "make_table",
         "plot_separability",
         "plot_gains",
+        "plot_diagnostics",
     }
 
 

@@ -42,6 +42,7 @@ FROZEN = STUDY.frozen_groups()
 # a rule that submits its job itself is not to be submitted by an executor plugin
 SUBMITS = CONFIG.launcher == "slurm"
 FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item, FineTune)]
+MEASUREMENTS = ["separability", "embeddings"]
 DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
 RUN = "{base}/{arm}/{seeds}"
 CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
@@ -54,7 +55,16 @@ EVALUATION = (
     if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
-MAIN_TABLES = [name for name in ("table1", "table2") if name in STUDY.tables]
+# figures of one job, by file name
+DIAGNOSTICS = {
+    "embeddings": "embeddings before and after",
+    "spectrum": "spectrum of the embeddings",
+    "cost": "cost of each row",
+    **{
+        f"training_{base}": f"training curves, {STUDY.bases[base].label}"
+        for base in dict.fromkeys(run.base for run in STUDY.continued_runs())
+    },
+}
 
 
 def run_of(wildcards):
@@ -130,19 +140,24 @@ def result_files(rows, columns, seeds=None):
     return [STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns]
 
 
-def table_results(name):
-    table = STUDY.tables[name]
-    return result_files(table.rows, table.columns)
+def measurements(*names):
+    """Result files of these names for the arms that the study compares."""
+    return [STUDY.result_path(run, name) for run in STUDY.separability_runs() for name in names]
 
 
-def separability_results():
-    return [STUDY.result_path(run, "separability") for run in STUDY.separability_runs()]
+def convergence_results():
+    """What the curves show; an error where the study has none."""
+    if STUDY.convergence is None:
+        raise WorkflowError(
+            f"study {STUDY.name} has no convergence: add it to its file in studies/"
+        )
+    return result_files(STUDY.convergence_rows(), STUDY.convergence.columns)
 
 
-def main_results():
-    """What `all` shows, each file once."""
-    found = [path for name in MAIN_TABLES for path in table_results(name)]
-    return list(dict.fromkeys(found + separability_results()))
+def main_table_results():
+    """Every score of the tables in `all`, each file once."""
+    found = [path for name in STUDY.main_tables for path in STUDY.table_results(name)]
+    return list(dict.fromkeys(found))
 
 
 def table_files(name):
@@ -158,6 +173,12 @@ def sweep_results():
     if STUDY.sweep is None:
         raise WorkflowError(f"study {STUDY.name} has no sweep: add one to its file in studies/")
     return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)
+
+
+# targets that only the full report has, and their files
+EXTRAS = {"ablations": table_files("ablations")} if "ablations" in STUDY.tables else {}
+if STUDY.convergence is not None:
+    EXTRAS["convergence"] = figure_files("convergence")
 
 
 onstart:

@@ -60,16 +60,16 @@ if FINE_TUNED:
             "../scripts/evaluate_fine_tuned.py"
 
 
-rule measure_separability:
+rule measure:
     input:
         checkpoint=checkpoint_of,
         images=DATASETS["images"],
     output:
-        ROOT / "evaluations" / RUN / "separability.json",
+        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in MEASUREMENTS},
     log:
-        ROOT / "logs/evaluations" / RUN / "separability.log",
+        ROOT / "logs/evaluations" / RUN / "measurements.log",
     benchmark:
-        ROOT / "benchmarks/evaluations" / RUN / "separability.tsv"
+        ROOT / "benchmarks/evaluations" / RUN / "measurements.tsv"
     localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
@@ -80,9 +80,9 @@ rule measure_separability:
         runtime=60,
     params:
         study=CONFIG.study,
-        spec=training_hash,
+        spec=evaluation_hash(MEASUREMENTS),
         code=code_hash("evaluation"),
     message:
-        "Measuring the separability of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
+        "Measuring {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:
-        "../scripts/measure_separability.py"
+        "../scripts/measure.py"

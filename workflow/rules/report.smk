@@ -1,6 +1,7 @@
 rule collect_results:
     input:
-        main_results(),
+        main_table_results(),
+        measurements(*MEASUREMENTS),
     output:
         ROOT / "results.csv",
     log:
@@ -20,7 +21,7 @@ rule collect_results:
 
 rule make_table:
     input:
-        lambda wildcards: table_results(wildcards.table),
+        lambda wildcards: STUDY.table_results(wildcards.table),
     output:
         csv=ROOT / "tables/{table}.csv",
         md=ROOT / "tables/{table}.md",
@@ -57,7 +58,7 @@ rule make_table:
 
 rule plot_separability:
     input:
-        separability_results(),
+        measurements("separability"),
     output:
         pdf=ROOT / "figures/separability.pdf",
         png=report(
@@ -87,7 +88,7 @@ rule plot_separability:
 
 rule plot_gains:
     input:
-        lambda wildcards: [path for name in MAIN_TABLES for path in table_results(name)],
+        main_table_results(),
     output:
         pdf=ROOT / "figures/gains.pdf",
         png=report(
@@ -107,13 +108,82 @@ rule plot_gains:
         runtime=10,
     params:
         study=CONFIG.study,
-        tables=MAIN_TABLES,
+        tables=STUDY.main_tables,
         spec=fingerprint({"labels": STUDY.labels()}),
         code=code_hash("reporting"),
     message:
         "Plotting the gain over continued pre-training"
     script:
         "../scripts/plot_gains.py"
+
+
+rule plot_diagnostics:
+    input:
+        measurements=measurements(*MEASUREMENTS),
+        results=main_table_results(),
+        logs=[STUDY.log_path(run) for run in STUDY.continued_runs()],
+    output:
+        pdf=[ROOT / f"figures/{name}.pdf" for name in DIAGNOSTICS],
+        costs=ROOT / "costs.csv",
+        png=[
+            report(
+                ROOT / f"figures/{name}.png",
+                caption=f"../report/{name.split('_')[0]}.rst",
+                category="Figures",
+                labels={"figure": title},
+            )
+            for name, title in DIAGNOSTICS.items()
+        ],
+    log:
+        ROOT / "logs/plot_diagnostics.log",
+    benchmark:
+        ROOT / "benchmarks/plot_diagnostics.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=CONFIG.study,
+        spec=fingerprint({"labels": STUDY.labels()}),
+        code=code_hash("reporting"),
+    message:
+        "Plotting embeddings, spectrum, training curves and cost"
+    script:
+        "../scripts/plot_diagnostics.py"
+
+
+rule plot_convergence:
+    input:
+        lambda wildcards: convergence_results(),
+    output:
+        csv=ROOT / "convergence.csv",
+        pdf=ROOT / "figures/convergence.pdf",
+        png=report(
+            ROOT / "figures/convergence.png",
+            caption="../report/convergence.rst",
+            category="Figures",
+            labels={"figure": "accuracy against epochs"},
+        ),
+    log:
+        ROOT / "logs/plot_convergence.log",
+    benchmark:
+        ROOT / "benchmarks/plot_convergence.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=CONFIG.study,
+        spec=lambda wildcards: fingerprint(
+            {"labels": STUDY.labels(), "curves": STUDY.convergence.model_dump(mode="json")}
+        ),
+        code=code_hash("reporting"),
+    message:
+        "Plotting accuracy against epochs of continued pre-training"
+    script:
+        "../scripts/plot_convergence.py"
 
 
 rule make_report:
@@ -130,11 +200,26 @@ rule make_report:
         runtime=10,
     params:
         study=CONFIG.study,
+        targets=["all"],
     message:
         "Making the HTML report"
-    shell:
-        # this workflow holds the lock; the report only reads what is finished
-        "snakemake --report {output} --config study={params.study} --nolock all > {log} 2>&1"
+    script:
+        "../scripts/make_report.py"
+
+
+use rule make_report as make_full_report with:
+    input:
+        rules.all.input,
+        *EXTRAS.values(),
+    output:
+        ROOT / "full_report.html",
+    log:
+        ROOT / "logs/make_full_report.log",
+    params:
+        study=CONFIG.study,
+        targets=["all", *EXTRAS],
+    message:
+        "Making the HTML report with ablations and curves"
 
 
 rule sweep:
@@ -166,6 +251,11 @@ rule report:
         ROOT / "report.html",
 
 
+rule full_report:
+    input:
+        ROOT / "full_report.html",
+
+
 rule table1:
     input:
         table_files("table1"),
@@ -179,6 +269,11 @@ rule table2:
 rule separability:
     input:
         figure_files("separability"),
+
+
+rule convergence:
+    input:
+        figure_files("convergence"),
 
 
 rule ablations:

@@ -14,6 +14,7 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.images),
         Path(snakemake.output.checkpoint),
         config.device,
+        config.loggers,
         outputs=[Path(path) for path in snakemake.output],
         spec=f"{snakemake.params.spec} {snakemake.params.code}",
         resources=config.resources("continue_pretraining"),

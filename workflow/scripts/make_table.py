@@ -3,13 +3,9 @@ from pathlib import Path
 from e2mc.launching import logged
 from e2mc.reporting.results import collect
 from e2mc.reporting.tables import build_table
-from e2mc.state import write_text
 from e2mc.study import load_study
 
 with logged(snakemake.log[0]):
     results = collect([Path(path) for path in snakemake.input])
     table = build_table(load_study(snakemake.params.study), snakemake.wildcards.table, results)
-    write_text(table.csv(), Path(snakemake.output.csv))
-    write_text(table.markdown(), Path(snakemake.output.md))
-    write_text(table.latex(), Path(snakemake.output.tex))
-    write_text(table.html(), Path(snakemake.output.html))
+    table.save(Path(snakemake.output.csv).with_suffix(""))

@@ -1,20 +1,20 @@
 from pathlib import Path
 
 from e2mc.launching import logged, run
-from e2mc.steps import measure_separability
+from e2mc.steps import measure
 from e2mc.study import Run, load_config, load_study
 
 with logged(snakemake.log[0]):
     config = load_config(snakemake.config)
     run(
-        measure_separability,
+        measure,
         load_study(snakemake.params.study),
         Run.parse(**snakemake.wildcards),
         Path(snakemake.input.checkpoint),
         {"images": Path(snakemake.input.images)},
-        Path(snakemake.output[0]),
+        {name: Path(path) for name, path in snakemake.output.items()},
         config.device,
         outputs=[Path(path) for path in snakemake.output],
         spec=f"{snakemake.params.spec} {snakemake.params.code}",
-        resources=config.resources("measure_separability"),
+        resources=config.resources("measure"),
     )

@@ -1,0 +1,185 @@
+"""What an add-on criterion sees: the embeddings' coordinates, their correlations, their spectrum.
+
+E2MC asks for coordinates that are uniform after a map to the unit interval, and uncorrelated. These
+functions measure both on a model's embeddings, whatever criterion it was trained with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from e2mc.data.source import Batch, ImageSource
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.entropy import MAPPINGS, mapped_entropy
+from e2mc.evaluation.metrics import effective_rank, score
+from e2mc.methods import Method, create_method
+from e2mc.models import create_backbone
+from e2mc.models.checkpoint import Checkpoint, load_strictly
+
+IMAGES = 2048
+COORDINATES = 4  # whose histograms are kept
+CORRELATED = 2048  # coordinates whose correlations are kept, of wider embeddings
+BINS = 40
+QUANTILES = 101
+EIGENVALUES = 200
+
+
+def load_method(checkpoint: Checkpoint) -> Method:
+    """The checkpoint's method with backbone, heads and their weights, on the CPU.
+
+    What belongs to a run and not to the model, such as a queue, is as in a new run.
+
+    Raises:
+        CheckpointError: when a weight is missing, unexpected or of another shape.
+    """
+    backbone = create_backbone(checkpoint.backbone, checkpoint.in_channels)
+    method = create_method(checkpoint.method, backbone, **checkpoint.method_params)
+    fresh = method.state_dict()
+    run_state = {key: fresh[key] for key in method.run_state}
+    load_strictly(method, checkpoint.model | run_state, f"method {checkpoint.method}")
+    return method.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def sample_embeddings(
+    method: Method,
+    images: ImageSource,
+    recipe: ViewRecipe,
+    normalisation: Normalisation,
+    *,
+    batch_size: int,
+    count: int = IMAGES,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Tensor:
+    """Embeddings of the first view of some images, in training mode.
+
+    The view is drawn by its training recipe, and BatchNorm normalises by the batch, as when the
+    criterion sees them. The statistics that ``method`` keeps change; its weights do not.
+
+    Args:
+        method: a model with its heads.
+        images: evenly spaced ones of these are taken, so that sorted classes all take part.
+        recipe: of the first global view.
+        normalisation: applied to it.
+        batch_size: as in training, at least 2.
+        count: how many images; all if there are fewer, and whole batches only.
+        seed: of the views.
+        device: where to compute.
+
+    Returns:
+        (N, D) on the CPU, not normalised.
+    """
+    method.to(device).train()
+    count = min(count, len(images))
+    chosen = torch.linspace(0, len(images) - 1, count).long()
+    # an order of their own, or a batch would hold a few classes only
+    chosen = chosen[torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
+    size = min(batch_size, count)
+    batches = [
+        Batch(batch, seed * 1_000_003 + number)
+        for number, batch in enumerate(chosen.split(size))
+        if len(batch) == size
+    ]
+    views = images.views(batches, [replace(recipe, count=1)], normalisation, device)
+    return torch.cat([method.embed(one)[0].cpu() for one in views])
+
+
+def embedding_statistics(
+    z: Tensor, mapping: str = "normal"
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Marginal distributions and entropies, correlations, and spectrum of embeddings.
+
+    Args:
+        z: (N, D) with N >= 2, not normalised.
+        mapping: of E2MC, "normal" or "logistic": u = F(z).
+
+    Returns:
+        Scores: "marginal_entropy", the mean over coordinates of the m-spacings entropy of u in
+        nats, at most 0 up to noise; "correlation_rms" of pairs of coordinates of u; and
+        "embedding_rank", the effective rank of the covariance of z.
+        Details: "marginals" (densities of u for some evenly spaced coordinates, with their
+        entropies), "entropies" (quantiles over all coordinates), "correlations" (density over pairs
+        of coordinates; constant coordinates are left out and counted), "spectrum" (share of the
+        variance by rank), and n and the width D.
+    """
+    u = MAPPINGS[mapping].cdf(z.float())
+    entropies = mapped_entropy(z, mapping)
+    correlations, rms = _correlations(u)
+    centred = z.double() - z.double().mean(dim=0)
+    eigenvalues = torch.linalg.svdvals(centred).square() / (len(z) - 1)
+    scores = [
+        score("marginal_entropy", float(entropies.mean())),
+        score("correlation_rms", rms),
+        score("embedding_rank", effective_rank(eigenvalues)),
+    ]
+    return scores, {
+        "n": len(z),
+        "width": z.shape[1],
+        "mapping": mapping,
+        "marginals": _marginals(u, entropies),
+        "entropies": _rounded(_quantiles(entropies)),
+        "correlations": correlations,
+        "spectrum": _spectrum(eigenvalues),
+    }
+
+
+def _marginals(u: Tensor, entropies: Tensor) -> dict[str, Any]:
+    chosen = _evenly_spaced(u.shape[1], COORDINATES)
+    densities = [torch.histc(u[:, i], BINS, 0, 1).double() * BINS / len(u) for i in chosen]
+    return {
+        "edges": _rounded(torch.linspace(0, 1, BINS + 1)),
+        "coordinates": chosen,
+        "densities": [_rounded(density) for density in densities],
+        "entropies": _rounded(entropies[chosen]),
+    }
+
+
+def _correlations(u: Tensor) -> tuple[dict[str, Any], float]:
+    u = u[:, _evenly_spaced(u.shape[1], CORRELATED)].double()
+    deviation = u.std(dim=0)
+    varying = deviation > 0
+    scaled = ((u - u.mean(dim=0)) / deviation)[:, varying]
+    matrix = scaled.T @ scaled / (len(u) - 1)
+    rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1)
+    pairs = matrix[rows, columns].clamp(-1, 1)
+    bins = 2 * BINS
+    density = torch.histc(pairs, bins, -1, 1) * bins / (2 * max(len(pairs), 1))
+    details = {
+        "edges": _rounded(torch.linspace(-1, 1, bins + 1)),
+        "density": _rounded(density),
+        "pairs": len(pairs),
+        "constant_coordinates": int((~varying).sum()),
+    }
+    return details, float(pairs.square().mean().sqrt()) if len(pairs) else 0.0
+
+
+def _spectrum(eigenvalues: Tensor) -> dict[str, list[float]]:
+    """Shares of the variance at ranks that are evenly spaced on a logarithmic axis."""
+    ranks = torch.logspace(0, torch.log10(torch.tensor(len(eigenvalues))).item(), EIGENVALUES)
+    ranks = ranks.round().long().clamp(1, len(eigenvalues)).unique()
+    total = eigenvalues.sum()
+    shares = eigenvalues / total if total > 0 else eigenvalues
+    return {
+        "rank": ranks.tolist(),
+        "share": [float(f"{share:.4g}") for share in shares[ranks - 1].tolist()],
+    }
+
+
+def _quantiles(values: Tensor) -> Tensor:
+    return torch.quantile(values.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
+
+
+def _evenly_spaced(width: int, count: int) -> list[int]:
+    return torch.linspace(0, width - 1, min(count, width)).long().tolist()
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]
+
+
+__all__ = ["embedding_statistics", "load_method", "sample_embeddings"]

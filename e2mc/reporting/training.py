@@ -1,0 +1,101 @@
+"""Training curves: every term of the loss, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from e2mc.reporting.results import ResultError
+from e2mc.reporting.style import WIDTH, look, style
+
+if TYPE_CHECKING:
+    from e2mc.study import Run, Study
+
+NOT_TERMS = ("step", "lr", "seconds")
+COLUMNS = 3
+
+
+def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
+    """The ``training.csv`` of some runs as one frame, with the columns base, arm and seed.
+
+    Raises:
+        ResultError: when a file is missing or is no training log.
+    """
+    frames = []
+    for run, path in paths.items():
+        try:
+            frame = pd.read_csv(path)
+        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise ResultError(f"{path}: cannot be read ({error}): train the run again") from error
+        if not {"step", "loss"} <= set(frame.columns):
+            raise ResultError(f"{path}: is no training log, it has no columns step and loss")
+        frames.append(frame.assign(base=run.base, arm=run.arm, seed=run.continuation_seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
+    """One panel per term, one line per arm: the mean over seeds, with every seed behind it.
+
+    Args:
+        study: how bases and arms are called.
+        base: whose continued runs are shown.
+        logs: from ``read_logs``; rows of other bases do not matter.
+
+    Raises:
+        ValueError: when no log belongs to the base.
+    """
+    logs = logs[logs["base"] == base]
+    if logs.empty:
+        raise ValueError(f"no training log belongs to the base {base}")
+    named = {"base", "arm", "seed", *NOT_TERMS}
+    terms = [name for name in logs.columns if name not in named and logs[name].notna().any()]
+    arms = list(dict.fromkeys(logs["arm"]))
+    with style():
+        rows = math.ceil(len(terms) / COLUMNS)
+        figure = Figure(figsize=(WIDTH, 0.85 + 1.05 * rows), layout="constrained")
+        title = f"{study.bases[base].label}: terms of the loss"
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=9)
+        panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True).ravel()
+        for axes, term in zip(panels, terms, strict=False):
+            for arm in arms:
+                colour, _ = look(study, arm)
+                of_arm = logs[(logs["arm"] == arm) & logs[term].notna()]
+                if of_arm.empty:
+                    continue
+                for _, of_seed in of_arm.groupby("seed"):
+                    axes.plot(of_seed["step"], of_seed[term], color=colour, lw=0.4, alpha=0.35)
+                mean = of_arm.groupby("step")[term].mean()
+                axes.plot(mean.index, mean, color=colour, lw=1)
+            axes.set_title(_in_words(term), weight="normal", size=6.5)
+            axes.tick_params(labelsize=5.5)
+            axes.locator_params(nbins=3)
+        _label_steps(panels, len(terms))
+        handles = [
+            Line2D([], [], color=look(study, arm)[0], label=study.arm_label(arm)) for arm in arms
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _label_steps(panels: Iterable[Axes], shown: int) -> None:
+    """Removes the panels that are not needed; the lowest of each column says what x is."""
+    for number, axes in enumerate(panels):
+        if number >= shown:
+            axes.remove()
+        elif number + COLUMNS >= shown:
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("step", size=6.5)
+
+
+def _in_words(term: str) -> str:
+    return term.replace("/", ": ").replace("_", " ")
+
+
+__all__ = ["read_logs", "training_figure"]

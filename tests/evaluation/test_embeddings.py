@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from e2mc.data.images import ImageSet
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
+from e2mc.methods import create_method
+from e2mc.models import create_backbone
+from e2mc.models.checkpoint import Checkpoint, CheckpointError
+
+
+def statistics(z, **options):
+    scores, details = embedding_statistics(z, **options)
+    return {score["metric"]: score["value"] for score in scores}, details
+
+
+def normal(n=2000, d=16, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_independent_normal_coordinates_are_uniform_uncorrelated_and_of_full_rank():
+    found, details = statistics(normal())
+    assert found["marginal_entropy"] == pytest.approx(0, abs=0.03)
+    assert found["correlation_rms"] == pytest.approx(1 / math.sqrt(2000), rel=0.2)
+    assert found["embedding_rank"] == pytest.approx(16, rel=0.02)
+    assert details["correlations"]["pairs"] == 16 * 15 // 2
+    assert sum(details["spectrum"]["share"]) == pytest.approx(1, abs=1e-2)
+
+
+def test_mixed_coordinates_are_correlated_and_of_lower_rank():
+    z = normal(d=4) @ torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+    found, details = statistics(z)
+    assert found["embedding_rank"] < 4.01
+    assert found["correlation_rms"] > 0.3
+    assert details["spectrum"]["share"][4:] == pytest.approx([0] * 12, abs=1e-6)
+
+
+def test_narrow_coordinates_have_less_entropy():
+    # Phi(s x) is nearly s x / sqrt(2 pi) + 1/2; the estimate is a little below the entropy
+    wide, narrow = (statistics(scale * normal())[0] for scale in (1.0, 0.1))
+    expected = 0.5 * math.log(2 * math.pi * math.e * 0.01 / (2 * math.pi))
+    assert narrow["marginal_entropy"] == pytest.approx(expected, abs=0.1)
+    assert wide["marginal_entropy"] > narrow["marginal_entropy"] + 1
+
+
+def test_the_map_is_the_one_asked_for():
+    logistic = torch.rand(2000, 4, generator=torch.Generator().manual_seed(0)).logit()
+    assert statistics(logistic, mapping="logistic")[0]["marginal_entropy"] > -0.03
+    assert statistics(logistic, mapping="normal")[0]["marginal_entropy"] < -0.1
+
+
+def test_densities_integrate_to_one():
+    _, details = statistics(normal(d=9))
+    marginals, correlations = details["marginals"], details["correlations"]
+    assert marginals["coordinates"] == [0, 2, 5, 8]
+    for density in marginals["densities"]:
+        assert sum(density) / len(density) == pytest.approx(1, abs=1e-3)
+    width = correlations["edges"][1] - correlations["edges"][0]
+    assert sum(correlations["density"]) * width == pytest.approx(1, abs=1e-3)
+
+
+def test_constant_coordinates_are_counted_and_do_no_harm():
+    z = normal(d=6)
+    z[:, 2] = 0.5
+    found, details = statistics(z)
+    assert details["correlations"]["constant_coordinates"] == 1
+    assert details["correlations"]["pairs"] == 10
+    assert all(math.isfinite(value) for value in found.values())
+    collapsed, _ = statistics(torch.zeros(50, 4))
+    assert (collapsed["correlation_rms"], collapsed["embedding_rank"]) == (0.0, 0.0)
+
+
+@pytest.fixture
+def images():
+    pixels = torch.randint(256, (90, 1, 14, 14), generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels.to(torch.uint8), torch.arange(90) % 3, ("a", "b", "c"))
+
+
+def checkpoint(**params):
+    torch.manual_seed(0)
+    method = create_method("swav", create_backbone("resnet-small", 1), **params)
+    kept = {k: v for k, v in method.state_dict().items() if k not in method.run_state}
+    return Checkpoint("resnet-small", 1, "swav", params, kept, epochs=1)
+
+
+SWAV = {"hidden_dim": 16, "dim": 8, "prototypes": 4, "queue_length": 64}
+OPTIONS = {"normalisation": Normalisation((0.3,), (0.3,)), "batch_size": 32, "count": 64}
+
+
+def test_embeddings_are_those_of_one_view(images):
+    made = load_method(checkpoint(**SWAV))
+    before = [parameter.clone() for parameter in made.backbone.parameters()]
+    recipe = ViewRecipe(14, count=2)
+    z = sample_embeddings(made, images, recipe, **OPTIONS)
+    assert z.shape == (64, 8) and z.dtype == torch.float32
+    again = sample_embeddings(load_method(checkpoint(**SWAV)), images, recipe, **OPTIONS)
+    assert torch.equal(z, again)
+    assert all(map(torch.equal, before, made.backbone.parameters()))
+    other = sample_embeddings(made, images, recipe, seed=1, **OPTIONS)
+    assert not torch.equal(z, other)
+
+
+def test_fewer_images_than_a_batch_are_one_batch(images):
+    few = images.subset(torch.arange(10))
+    z = sample_embeddings(load_method(checkpoint(**SWAV)), few, ViewRecipe(14, count=2), **OPTIONS)
+    assert len(z) == 10
+
+
+def test_a_missing_head_is_named():
+    made = checkpoint(**SWAV)
+    del made.model["prototypes.weight"]
+    with pytest.raises(CheckpointError, match=r"method swav .*prototypes\.weight is missing"):
+        load_method(made)
