@@ -1,16 +1,35 @@
+import argparse
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from e2mc.cli import main
+from e2mc import cli, interruption
+from e2mc.cli import main, make_parser
+from e2mc.study import load_study
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def in_copy(tmp_path, monkeypatch):
     """A folder with the studies and nothing else."""
-    (tmp_path / "studies").symlink_to(Path(__file__).parents[1] / "studies")
+    (tmp_path / "studies").symlink_to(REPOSITORY / "studies")
     monkeypatch.chdir(tmp_path)
+
+
+def commands(parser=None, before=()):
+    """Every command with its parser, those of groups included."""
+    for action in (parser or make_parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, found in action.choices.items():
+                inner = list(commands(found, (*before, name)))
+                yield from inner or [((*before, name), found)]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +46,15 @@ def in_copy(tmp_path, monkeypatch):
             ["evaluate", "--base", "vicreg", "--arm", "base", "--paradigm", "linear_2"],
             "paradigm 'linear_2' does not exist",
         ),
+        (["table", "table9"], "table 'table9' does not exist, expected one of table1, table2"),
+        (["table", "table1"], r"no result of table1 is there \(e.g. results/fashion/evaluations/"),
+        (["separability", "--base", "swav_long", "--arm", "base"], "run `e2mc data"),
+        (["checkpoint", "inspect", "nothing.pt"], "nothing.pt does not exist"),
+        (["checkpoint", "download", "ftp://a.org/b", "b"], "expected an http or https address"),
+        (
+            ["checkpoint", "convert", "a.pth", "b.pt", "--format", "moco"],
+            "format 'moco' does not exist, expected one of vicreg, swav, simsiam",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, capsys):
@@ -36,9 +64,129 @@ def test_bad_input_is_one_sentence(arguments, message, capsys):
     assert re.search(message, error)
 
 
-@pytest.mark.parametrize("command", ["data", "pretrain", "continue", "evaluate", "where"])
-def test_help(command, capsys):
+@pytest.mark.parametrize(
+    ("words", "parser"), [pytest.param(*found, id=" ".join(found[0])) for found in commands()]
+)
+def test_every_command_has_help_with_an_example_that_parses(words, parser, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
+        main([*words, "--help"])
     assert stopped.value.code == 0
-    assert "usage: e2mc" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: e2mc {' '.join(words)}")
+    example = re.search(r"example:\n  (.+)", text).group(1)
+    called = re.search(rf"e2mc ({' '.join(words)}[^\")]*)", example).group(1)
+    assert make_parser().parse_args(called.split()).command is parser.get_default("command")
+
+
+def test_wrong_usage_is_status_2(capsys):
+    for arguments in ([], ["nonsense"], ["continue"], ["checkpoint"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+    assert "required" in capsys.readouterr().err
+
+
+def test_interruption_is_status_130(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("e2mc.study.load_study", interrupted)
+    assert main(["where"]) == 130
+    assert "goes on from the last saved state" in capsys.readouterr().err
+
+
+def test_missing_package_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "e2mc.reporting.results", None)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert main(["table", "table1"]) == 1
+    assert "pip install 'e2mc[workflow]'" in capsys.readouterr().err
+
+
+def test_head_of_the_output_is_no_error():
+    command = f"{sys.executable} -m e2mc.cli schema | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout == "{\n0\n" and done.stderr == ""
+
+
+@pytest.fixture
+def some_results(tmp_path):
+    """Results of one cell of table 1, of the three seeds."""
+    study = load_study("fashion")
+    for run in study.runs(study.tables["table1"].rows):
+        if run.base != "vicreg":
+            continue
+        score = {"metric": "top1", "features": "raw", "selection": "last", "split": "test"}
+        record = {
+            "study": "fashion",
+            "base": run.base,
+            "arm": run.arm,
+            "base_seed": run.base_seed,
+            "continuation_seed": run.continuation_seed,
+            "paradigm": "linear_1",
+            "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
+            "spec_hash": "0" * 12,
+            "code_hash": "0" * 12,
+            "device": "cpu",
+            "wall_seconds": 1.0,
+            "peak_memory_mb": 1.0,
+        }
+        path = tmp_path / study.result_path(run, "linear_1")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+
+
+def test_table_from_what_is_there(some_results, capsys):
+    assert main(["table", "table1"]) == 0
+    printed = capsys.readouterr().out
+    assert "81.00 ± 0.00" in printed and "not run" in printed
+    assert printed.strip() == Path("results/fashion/tables/table1.md").read_text().strip()
+    assert main(["table", "table1", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("base,arm,column")
+    assert main(["table", "table1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    cell = next(c for c in told["cells"] if (c["arm"], c["column"]) == ("e2mc", "linear_1"))
+    assert (cell["mean"], cell["difference"]) == (81.0, 1.0)
+    assert sorted(told["files"]) == ["csv", "html", "md", "tex"]
+    assert main(["where", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ["results/fashion/tables/table1.md"]
+
+
+def test_report_needs_a_finished_study(tmp_path, capsys):
+    (tmp_path / "Snakefile").write_text("rule all:\n    input: 'nothing.txt'\n")
+    assert main(["report"]) == 1
+    error = capsys.readouterr().err
+    assert "the report of fashion could not be made, is `snakemake all` finished?" in error
+    assert not Path("results/fashion/report.html").exists()
+
+
+def test_inspect(capsys):
+    file = str(REPOSITORY / "checkpoints/fashion/vicreg-base0.pt")
+    assert main(["checkpoint", "inspect", file, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["method"], found["epochs"]) == ("e2mc-1", "vicreg", 40)
+    assert main(["checkpoint", "inspect", file]) == 0
+    assert re.search(r"^backbone +resnet-small$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_command(shell, capsys):
+    pytest.importorskip("shtab")
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(words[-1] in script for words, _ in commands())
+    if shell == "bash":
+        line = 'COMP_WORDS=(e2mc doc); COMP_CWORD=1; _shtab_e2mc; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", f"{script}\n{line}"], capture_output=True, text=True)
+        assert done.stdout.split() == ["doctor"], done.stderr
+
+
+def test_first_signal_asks_to_stop_and_the_second_one_stops():
+    with cli._stopped_by_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert not interruption.requested()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
