@@ -28,6 +28,8 @@ METHODS = {
     "deepcluster": Component("deepcluster", {"hidden_dim": 16, "dim": 8, "prototypes": [6]}),
 }
 
+STOPPED = ("swav", "vicreg")  # with a state of each rank's own, and without
+
 
 def spec_of(method: str) -> TrainingSpec:
     return TrainingSpec(
@@ -74,13 +76,14 @@ def _train(rank: int, folder: str) -> None:
     for method in METHODS:
         pretrain(spec_of(method), images(), Path(folder) / method / "checkpoint.pt")
     # asked on the second rank alone, both stop after the same step, and go on to the same weights
-    if rank == 1:
-        interruption.request()
-    output = Path(folder) / "stopped" / "checkpoint.pt"
-    with pytest.raises(Interrupted, match="after step 1 of 4"):
-        pretrain(spec_of("swav"), images(), output)
-    interruption.clear()
-    pretrain(spec_of("swav"), images(), output)
+    for method in STOPPED:
+        if rank == 1:
+            interruption.request()
+        output = Path(folder) / f"stopped-{method}" / "checkpoint.pt"
+        with pytest.raises(Interrupted, match="after step 1 of 4"):
+            pretrain(spec_of(method), images(), output)
+        interruption.clear()
+        pretrain(spec_of(method), images(), output)
     dist.destroy_process_group()
 
 
@@ -111,9 +114,10 @@ def test_two_ranks_equal_one_process(method, two_ranks, tmp_path):
             assert two == pytest.approx(one, rel=1e-6, abs=1e-7), name
 
 
-def test_ranks_stop_at_the_same_step_and_go_on(two_ranks):
-    stopped = load_checkpoint(two_ranks / "stopped" / "checkpoint.pt").model
-    undisturbed = load_checkpoint(two_ranks / "swav" / "checkpoint.pt").model
+@pytest.mark.parametrize("method", STOPPED)
+def test_ranks_stop_at_the_same_step_and_go_on(method, two_ranks):
+    stopped = load_checkpoint(two_ranks / f"stopped-{method}" / "checkpoint.pt").model
+    undisturbed = load_checkpoint(two_ranks / method / "checkpoint.pt").model
     assert all(torch.equal(stopped[key], undisturbed[key]) for key in undisturbed)
 
 
