@@ -1,11 +1,12 @@
 """Training steps of the loop against the official steps, from the same released file and views.
 
-The official steps are written down again here, on the official models of this folder's conftest.
+The official steps are written down again here, on the official models of tests/official.py.
 """
 
 import math
 from types import SimpleNamespace
 
+import official
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,7 +129,7 @@ class LARC:
 
 
 @pytest.fixture
-def setting(official, tmp_path):
+def setting(tmp_path):
     """A function: method and sizes -> official model, its file, its optimizer, ours."""
 
     def make(name, width, layers, heads, backbone):
@@ -233,7 +234,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float64], indirect=True)
-def test_two_steps_in_float64(name, setting, official, tmp_path, monkeypatch, dtype):
+def test_two_steps_in_float64(name, setting, tmp_path, monkeypatch, dtype):
     layers = (1, 1, 1, 1)
     monkeypatch.setitem(
         BACKBONES, "narrow", lambda channels: PooledNetwork(official.ResNet(8, layers))

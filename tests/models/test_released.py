@@ -1,5 +1,6 @@
 """Files in the released formats, written by the official classes, read here."""
 
+import official
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ PARAMS = {
 
 
 @pytest.fixture(autouse=True)
-def narrow(monkeypatch, official):
+def narrow(monkeypatch):
     def make(in_channels):
         return PooledNetwork(official.ResNet(WIDTH, LAYERS))
 
@@ -26,7 +27,7 @@ def narrow(monkeypatch, official):
 
 
 @pytest.fixture
-def models(official):
+def models():
     torch.manual_seed(1)
     return {
         "vicreg": official.VICReg(WIDTH, LAYERS, (24, 24, 16)),
@@ -36,7 +37,7 @@ def models(official):
 
 
 @pytest.fixture
-def save(official, tmp_path, models):
+def save(tmp_path, models):
     def save(name, **options):
         path = tmp_path / f"{name}.pth"
         getattr(official, f"save_{name}")(path, models[name], **options)
@@ -82,7 +83,7 @@ def test_the_converted_model_computes_what_the_official_one_does(
 
 
 @pytest.mark.slow
-def test_vicregs_file_of_the_real_size(official, tmp_path):
+def test_vicregs_file_of_the_real_size(tmp_path):
     """ResNet-50, the expander of 8192 and momentum for all of it: 1.4 GB."""
     official.save_vicreg(tmp_path / "x.pth", official.VICReg(64, (3, 4, 6, 3), (8192,) * 3))
     assert inspect_checkpoint(tmp_path / "x.pth")["parameters"] == 174_552_128
@@ -98,7 +99,7 @@ def test_only_vicregs_optimizer_is_restored(save):
     assert convert(save("swav"), "swav", 800).optimizer is None
 
 
-def test_momentum_goes_on_as_in_the_official_optimizer(official, models, tmp_path):
+def test_momentum_goes_on_as_in_the_official_optimizer(models, tmp_path):
     """One step of each optimizer from the same file and gradients gives the same weights."""
     from e2mc.optim import OptimizerSpec, create_optimizer
 
@@ -245,7 +246,7 @@ def own(path, keys, **changes):
     return convert_own(path, keys, **(options | changes))
 
 
-def test_own_backbone_gets_fresh_heads_and_says_so(official, tmp_path, capsys):
+def test_own_backbone_gets_fresh_heads_and_says_so(tmp_path, capsys):
     theirs = official.ResNet(WIDTH, LAYERS)
     torch.save({"net": theirs.state_dict(), "epoch": 3}, tmp_path / "own.pth")
     keys = KeyMap(entry="net", drop=("fc.",))

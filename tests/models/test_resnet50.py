@@ -1,3 +1,4 @@
+import official
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ def without_classifier(network):
     return {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
 
 
-def test_features_are_those_of_torchvision_and_of_the_official_class(official):
+def test_features_are_those_of_torchvision_and_of_the_official_class():
     torch.manual_seed(0)
     official_resnet = official.ResNet()
     weights = without_classifier(official_resnet)
@@ -32,7 +33,7 @@ def test_features_are_those_of_torchvision_and_of_the_official_class(official):
     torch.testing.assert_close(feature_map, official_resnet.feature_map(images))
 
 
-def test_gradients_are_those_of_the_official_class(official):
+def test_gradients_are_those_of_the_official_class():
     torch.manual_seed(0)
     theirs, ours = official.ResNet(), create_backbone("resnet50")
     load_strictly(ours, without_classifier(theirs), "backbone")

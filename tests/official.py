@@ -4,9 +4,7 @@ Of any width, so that files are small; keys and their order are those of the rel
 """
 
 import sys
-from types import SimpleNamespace
 
-import pytest
 import torch
 from torch import nn
 
@@ -207,17 +205,3 @@ def save_simsiam(path, model, epoch=100, **options):
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
     content = {"epoch": epoch, "arch": "resnet50", "state_dict": parallel(model)}
     torch.save({**content, "optimizer": optimizer.state_dict()}, path, **options)
-
-
-@pytest.fixture
-def official():
-    return SimpleNamespace(
-        ResNet=ResNet,
-        VICReg=VICReg,
-        SimSiam=SimSiam,
-        LARS=LARS,
-        exclude_bias_and_norm=exclude_bias_and_norm,
-        save_vicreg=save_vicreg,
-        save_swav=save_swav,
-        save_simsiam=save_simsiam,
-    )
