@@ -25,16 +25,16 @@ def test_default_study_has_the_papers_rows(checkout):
 
 def test_paper_is_planned_whole_on_a_machine_without_the_data(checkout):
     jobs = checkout.jobs("all", study="paper")
-    # 4 bases x (continued, e2mc) x 3 seeds, and 3 rivals x 3 seeds on one of them
+    # 4 bases x (continued, e2mc) x 3 seeds, and 4 rivals x 3 seeds on one of them
     assert jobs["download_base"] == jobs["convert_base"] == 4
-    assert jobs["continue_pretraining"] == 33
-    assert jobs["evaluate_frozen_images"] == 33 + 4
-    # table 2 needs ImageNet alone: its 9 runs are not among these
+    assert jobs["continue_pretraining"] == 36
+    assert jobs["evaluate_frozen_images"] == 36 + 4
+    # table 2 needs ImageNet alone: its 12 runs are not among these
     for group in ("evaluate_frozen_inat18", "evaluate_frozen_voc07", "evaluate_fine_tuned"):
         assert jobs[group] == 28
     assert jobs["index_data"] == 3
     assert "evaluate_frozen_held_out" not in jobs and "pretrain_base" not in jobs
-    assert checkout.jobs("sweep", study="paper")["evaluate_frozen_held_out"] == 16
+    assert checkout.jobs("sweep", study="paper")["evaluate_frozen_held_out"] == 30
 
 
 BAD_STUDIES = [
