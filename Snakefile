@@ -31,6 +31,7 @@ localrules:
     convergence,
     full_report,
     report,
+    er,
 
 
 rule all:
@@ -42,6 +43,7 @@ rule all:
         figure_files("gains"),
         [path for name in DIAGNOSTICS for path in figure_files(name)],
         f"{ROOT}/results.csv",
+        er_files(),
 
 
 include: "workflow/rules/data.smk"
@@ -49,3 +51,4 @@ include: "workflow/rules/bases.smk"
 include: "workflow/rules/continued.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/er.smk"

@@ -195,6 +195,14 @@ def _training_commands(commands: Any) -> None:
         "e2mc separability --base swav_long --arm base",
     )
     _add_run(separability, arm=True)
+    information = _add(
+        commands,
+        "information",
+        _information,
+        "measure entropy and reconstruction of the embeddings of a checkpoint",
+        "e2mc information --base swav_long --arm base",
+    )
+    _add_run(information, arm=True)
 
 
 def _data(options: argparse.Namespace) -> Reply:
@@ -245,6 +253,8 @@ def _train(
     from e2mc import steps
 
     outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
+    if study.information is not None:
+        outputs["information"] = output.with_name("information.csv")
     images = _needed(study, "images")
     identity = steps.training_identity(study, run)
     arguments = (study, run, start, images, output, options.device, options.loggers)
@@ -284,6 +294,19 @@ def _separability(options: argparse.Namespace) -> Reply:
     arguments = (study, run, _checkpoint(study, run), datasets, outputs, options.device)
     identity = {name: steps.evaluation_identity(study, run, name) for name in outputs}
     _launch(steps.measure, arguments, outputs, identity, "measure", options)
+    return _results(outputs)
+
+
+def _information(options: argparse.Namespace) -> Reply:
+    from e2mc import steps
+
+    study, run = _run(options, options.arm)
+    outputs = {"information": study.result_path(run, "information")}
+    datasets = {"images": _needed(study, "images")}
+    output = outputs["information"]
+    arguments = (study, run, _checkpoint(study, run), datasets, output, options.device)
+    identity = {"information": steps.evaluation_identity(study, run, "information")}
+    _launch(steps.measure_information, arguments, outputs, identity, "measure", options)
     return _results(outputs)
 
 

@@ -7,6 +7,7 @@ tensors.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 import resource
 import sys
@@ -20,10 +21,13 @@ import torch
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
+from e2mc.data.source import ImageSource
 from e2mc.data.subsets import stratified_split
 from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import fine_tune
+from e2mc.evaluation.information import measure_method
+from e2mc.evaluation.metrics import score
 from e2mc.evaluation.separability import separability
 from e2mc.frozen import FrozenBackbone, label_subsets, passes
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
@@ -41,7 +45,7 @@ from e2mc.study import (
     Study,
     code_hash,
 )
-from e2mc.training.loop import pretrain
+from e2mc.training.loop import Measure, pretrain
 
 
 def prepare_data(
@@ -223,7 +227,49 @@ def train(
         what=f"{run.base} {run.arm} {run.seeds}",
         log_every=20 if checkpoint is None else 1,
         loggers=loggers,
+        measure=_instrument(study, run, training, resolve_device(device)),
     )
+
+
+def _instrument(study: Study, run: Run, images: ImageSource, device: str) -> Measure | None:
+    """What ``pretrain`` measures along a run, if the study has it measured."""
+    if study.information is None:
+        return None
+    base = study.bases[run.base]
+    return functools.partial(
+        measure_method,
+        images=images,
+        recipes=base.views,
+        normalisation=base.normalisation or study.data.normalisation,
+        instrument=study.instrument,
+        device=device,
+    )
+
+
+def measure_information(
+    study: Study,
+    run: Run,
+    checkpoint: Path,
+    datasets: Mapping[str, Path],
+    output: Path,
+    device: str,
+) -> None:
+    """Entropy, reconstruction and marginal entropy of a checkpoint, on the training images."""
+    watch = _Watch()
+    device = resolve_device(device)
+    base = study.bases[run.base]
+    values = measure_method(
+        load_method(load_checkpoint(checkpoint)).to(device),
+        Splits.load(datasets["images"]).train,
+        base.views,
+        base.normalisation or study.data.normalisation,
+        study.instrument,
+        device,
+    )
+    scores = [
+        score(name, value, split="train", features="embeddings") for name, value in values.items()
+    ]
+    _write_result(output, study, run, "information", scores, {}, watch, device)
 
 
 def evaluate_frozen(
@@ -448,6 +494,8 @@ def evaluation_identity(study: Study, run: Run, paradigm: str) -> dict[str, Any]
         recipe = study.bases[run.base].continued
         mapping = study.entropy_mapping(run.base)
         protocol: Any = {"batch_size": recipe.batch_size, "mapping": mapping}
+    elif paradigm == "information":
+        protocol = dataclasses.asdict(study.instrument)
     else:
         known = study.paradigms.get(paradigm)
         protocol = None if known is None else known.model_dump(mode="json")

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.evaluation.finetune import FineTuneProtocol
 from e2mc.evaluation.heads import LinearProtocol
+from e2mc.evaluation.information import Instrument
 from e2mc.evaluation.svm import SVMProtocol
 from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
@@ -260,6 +261,9 @@ class Arm(Model):
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
     lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
+    method_params: dict[str, Any] = Field(
+        {}, description="changes to the method's parameters, e.g. {objective: er}"
+    )
 
 
 class Paradigm(Model):
@@ -361,6 +365,21 @@ class Convergence(Model):
     columns: tuple[Name, ...]
 
 
+class Information(Model):
+    """Entropy and reconstruction of the embeddings, before and after each epoch of every run."""
+
+    instrument: Instrument = Instrument()
+    bases: tuple[Name, ...] = Field(description="whose pre-training the figure shows")
+
+
+class Stability(Model):
+    """Bases that differ in their batch size, and bases that differ in their target's momentum."""
+
+    column: Name
+    batch_size: tuple[Name, ...]
+    ema: tuple[Name, ...]
+
+
 @dataclass(frozen=True)
 class Run:
     """One checkpoint: an arm of a base with its seeds."""
@@ -403,6 +422,8 @@ class Study(Model):
     )
     sweep: Sweep | None = None
     convergence: Convergence | None = None
+    information: Information | None = None
+    stability: Stability | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -414,6 +435,13 @@ class Study(Model):
                         _known(arm, self.arms, f"{where}: arm")
             for column in columns:
                 _known(column, self.paradigms, f"{where}: paradigm")
+        for where, bases in self._named_bases():
+            for base in bases:
+                _known(base, self.bases, f"{where}: base")
+                if self.bases[base].pretraining is None:
+                    raise ValueError(f"{where}: {base} has no pretraining to show")
+        if self.stability is not None:
+            _known(self.stability.column, self.paradigms, "stability.column: paradigm")
         if "continued" not in self.arms:
             raise ValueError("arms: 'continued' is missing, every criterion is compared with it")
         for name, arm in self.arms.items():
@@ -459,8 +487,13 @@ class Study(Model):
                 raise ValueError(
                     f"seeds.base is {self.seeds.base}, but bases.{name} is one file: set it to [0]"
                 )
+        for base in self.stability.ema if self.stability is not None else ():
+            if self.momentum(base) is None:
+                raise ValueError(f"stability.ema: {base} has no target network to follow it")
         for base, arm in itertools.product(self.bases, self.arms):
             spec = self.training_spec(Run(base, arm, 0, 0))
+            changes = self.arms[arm].method_params
+            _accepts(METHODS[spec.method.name], changes, f"arms.{arm}.method_params (on {base})")
             if spec.criterion is None:
                 continue
             where = f"arms.{arm} (on {base})"
@@ -487,6 +520,13 @@ class Study(Model):
             yield "sweep", self.sweep.rows, self.sweep.columns
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
+
+    def _named_bases(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        if self.information is not None:
+            yield "information.bases", self.information.bases
+        if self.stability is not None:
+            yield "stability.batch_size", self.stability.batch_size
+            yield "stability.ema", self.stability.ema
 
     # --- what is run ---
 
@@ -542,6 +582,24 @@ class Study(Model):
         """Epochs of continued pre-training; 0 for the base itself."""
         return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
 
+    @property
+    def instrument(self) -> Instrument:
+        """What measures entropy and reconstruction; the default one where the study has none."""
+        return Instrument() if self.information is None else self.information.instrument
+
+    def information_runs(self) -> list[Run]:
+        """The pre-training runs whose measurements the figure shows."""
+        if self.information is None:
+            return []
+        return self.runs(Rows(base=base, arms=(BASE_ARM,)) for base in self.information.bases)
+
+    def stability_runs(self) -> list[Run]:
+        """The bases that differ in batch size or momentum."""
+        if self.stability is None:
+            return []
+        bases = dict.fromkeys(self.stability.batch_size + self.stability.ema)
+        return self.runs(Rows(base=base, arms=(BASE_ARM,)) for base in bases)
+
     def arm_label(self, arm: str) -> str:
         return "base" if arm == BASE_ARM else self.arms[arm].label
 
@@ -564,6 +622,7 @@ class Study(Model):
             )
         changes: dict[str, Any] = {}
         criterion = None
+        method_params = base.method.params | recipe.method_params
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
             changes = {
@@ -572,10 +631,11 @@ class Study(Model):
                 if value is not None
             }
             criterion = self._criterion(run)
+            method_params |= arm.method_params
             if arm.lr is not None:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
         seed = run.base_seed if run.continuation_seed is None else run.continuation_seed
-        method = Component(base.method.name, base.method.params | recipe.method_params)
+        method = Component(base.method.name, method_params)
         spec = TrainingSpec(
             backbone=self.backbone,
             method=method,
@@ -603,6 +663,14 @@ class Study(Model):
             if criterion is not None and criterion.name == "e2mc":
                 return criterion.params.get("mapping", "normal")
         return "normal"
+
+    def momentum(self, base: str) -> float | None:
+        """The momentum of the target network at the start of a base's pre-training, if any."""
+        from e2mc.methods import METHODS
+
+        spec = self.training_spec(Run(base, BASE_ARM, 0, None))
+        parameter = inspect.signature(METHODS[spec.method.name]).parameters.get("ema")
+        return None if parameter is None else spec.method.params.get("ema", parameter.default)
 
     def training_images(self, run: Run) -> int | None:
         """How many training images a run sees; None for all."""
@@ -657,6 +725,14 @@ class Study(Model):
         table = self.tables[name]
         runs = self.runs(table.rows)
         return [self.result_path(run, column) for run in runs for column in table.columns]
+
+    def information_path(self, run: Run) -> Path:
+        """What was measured along the training of a base or a continued run."""
+        if run.arm == BASE_ARM:
+            checkpoint = self.retrained_path(run.base, run.base_seed)
+        else:
+            checkpoint = self.checkpoint_path(run)
+        return checkpoint.with_name("information.csv")
 
     def result_path(self, run: Run, paradigm: str) -> Path:
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"

@@ -223,3 +223,46 @@ def test_schema_files_are_up_to_date(name, model):
     path = Path(f"workflow/schemas/{name}.json")
     made = json.dumps(model.model_json_schema(), indent=2) + "\n"
     assert path.read_text() == made, f"run `e2mc schema --of {name} > {path}`"
+
+
+def content_of(name, change):
+    """A study's content as plain values, after a change."""
+    content = load_study(name).model_dump(mode="json")
+    change(content)
+    return content
+
+
+def test_an_arm_may_change_the_objective():
+    er = load_study("er")
+    spec = er.training_spec(Run("swav_long", "er-objective", 0, 0))
+    assert spec.criterion is None and spec.method.params["objective"] == "er"
+    assert spec.method.params["queue_length"] == 1024
+    plain = er.training_spec(Run("swav_long", "continued", 0, 0))
+    assert "objective" not in plain.method.params
+
+
+def test_momentum_is_that_of_the_target_network():
+    er = load_study("er")
+    assert er.momentum("byol-own-e50") == 0.5 and er.momentum("dino-er") == 0.99
+    assert er.momentum("simclr-own") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["stability"].update(ema=["simclr-own"]), "simclr-own has no target network"),
+        (lambda c: c["stability"].update(column="linear_2"), "stability.column.*linear_2"),
+        (lambda c: c["information"].update(bases=["moco"]), "information.bases: base 'moco'"),
+        (
+            lambda c: c["arms"]["er-objective"].update(method_params={"objectiv": "er"}),
+            "arms.er-objective.method_params .*'objectiv' does not exist",
+        ),
+        (
+            lambda c: c["information"]["instrument"].update(images=1),
+            "images must be at least 2",
+        ),
+    ],
+)
+def test_what_er_studies_may_not_say(change, message):
+    with pytest.raises(ValueError, match=message):
+        Study.model_validate(content_of("er", change))

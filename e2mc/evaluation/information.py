@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from e2mc.criteria.er import estimate, reconstruction, surprisals
+from e2mc.criteria.er import estimate, log_normaliser, reconstruction, surprisals
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import mapped_entropy
@@ -51,8 +51,9 @@ def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:
         "entropy", the plug-in estimate on the unit sphere, mean over the views;
         "reconstruction", the error; "bound", entropy less error, a lower bound on the views'
         mutual information up to the bias of the estimate; "marginal_entropy", the mean m-spacings
-        entropy of the coordinates mapped by the normal distribution function, as in E2MC. All in
-        nats.
+        entropy of the coordinates mapped by the normal distribution function, as in E2MC; and
+        "uniform", the entropy of the uniform law on the sphere, which is the highest there is. All
+        in nats.
     """
     e1, e2 = normalize(z1), normalize(z2)
     # not `entropy`: that would join the samples of all ranks
@@ -65,11 +66,12 @@ def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:
         "reconstruction": error,
         "bound": entropy - error,
         "marginal_entropy": marginal,
+        "uniform": log_normaliser(0.0, z1.shape[1]),
     }
 
 
 @torch.no_grad()
-def measure(
+def measure_method(
     method: Method,
     images: ImageSource,
     recipes: Sequence[ViewRecipe],
@@ -100,4 +102,4 @@ def measure(
     return information(z1, z2, instrument.kappa)
 
 
-__all__ = ["Instrument", "information", "measure"]
+__all__ = ["Instrument", "information", "measure_method"]

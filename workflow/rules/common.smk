@@ -175,6 +175,22 @@ def sweep_results():
     return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)
 
 
+def information_output(checkpoint):
+    """What the instrument writes beside a checkpoint, in a study that has one."""
+    if STUDY.information is None:
+        return {}
+    return {"information": Path(checkpoint).with_name("information.csv")}
+
+
+def er_files():
+    """What `all` makes of entropy and reconstruction, where the study has them."""
+    found = [] if STUDY.information is None else figure_files("information")
+    if STUDY.stability is not None:
+        found += figure_files("stability")
+        found += [ROOT / "tables" / f"stability.{kind}" for kind in ("csv", "md")]
+    return found
+
+
 # targets that only the full report has, and their files
 EXTRAS = {"ablations": table_files("ablations")} if "ablations" in STUDY.tables else {}
 if STUDY.convergence is not None:

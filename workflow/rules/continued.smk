@@ -5,6 +5,7 @@ rule continue_pretraining:
         ),
         images=DATASETS["images"],
     output:
+        **information_output(ROOT / "continued" / RUN / "checkpoint.pt"),
         checkpoint=kept("continued", ROOT / "continued" / RUN / "checkpoint.pt"),
         log=ROOT / "continued" / RUN / "training.csv",
     log:

@@ -1,0 +1,106 @@
+"""Entropy and reconstruction during training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from e2mc.reporting.results import ResultError
+from e2mc.reporting.stability import curve_legend, curve_look
+from e2mc.reporting.style import WIDTH, style
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
+
+PANELS = {
+    "entropy": "(a) entropy",
+    "reconstruction": "(b) reconstruction error",
+    "bound": "(c) entropy − error",
+    "marginal_entropy": "(d) marginal entropy",
+}
+
+
+def read_curves(study: Study) -> pd.DataFrame:
+    """The measurements along the pre-training of ``study.information.bases``.
+
+    Entropy and reconstruction error are given less the entropy of the uniform law, so that
+    embeddings of different dimensions can be compared: 0 is uniform.
+
+    Returns:
+        Columns base, base_seed, epoch and those of `PANELS`.
+
+    Raises:
+        ResultError: when a file is missing or is no such file.
+        ValueError: when the study measures nothing.
+    """
+    if study.information is None:
+        raise ValueError(f"study {study.name} has no information: add the key to its file")
+    parts = []
+    for run in study.information_runs():
+        frame = _read(study.information_path(run))
+        parts.append(frame.assign(base=run.base, base_seed=run.base_seed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}): run its target") from error
+    missing = {"epoch", "uniform", *PANELS} - set(frame)
+    if missing:
+        raise ResultError(f"{path}: lacks {', '.join(sorted(missing))}: run its target again")
+    for name in ("entropy", "reconstruction"):
+        frame[name] -= frame["uniform"]
+    return frame
+
+
+def information_figure(study: Study, curves: pd.DataFrame) -> Figure:
+    """One panel per measure against the epochs; own objectives solid, ER dashed, mean over seeds.
+
+    Args:
+        study: which method and objective a base has.
+        curves: what `read_curves` returns.
+    """
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        methods = set()
+        for base, of_base in curves.groupby("base", sort=False):
+            method = study.bases[base].method
+            methods.add(method.name)
+            mean = of_base.groupby("epoch")[list(PANELS)].mean()
+            colour, marker, line, fill = curve_look(
+                method.name, method.params.get("objective", "own")
+            )
+            for axes, name in zip(panels, PANELS, strict=True):
+                axes.plot(
+                    mean.index, mean[name], color=colour, ls=line, marker=marker, mfc=fill, ms=2.5
+                )
+        for axes, title in zip(panels, PANELS.values(), strict=True):
+            axes.set_title(title)
+        for axes in panels[2:]:
+            axes.set_xlabel("epoch")
+        figure.supylabel("nats", fontsize=7.5)
+        figure.legend(handles=curve_legend(methods), loc="outside upper center", ncols=4)
+    return figure
+
+
+def curve_endpoints(curves: pd.DataFrame) -> str:
+    """First and last measurements of every base as Markdown, mean over seeds."""
+    head = [
+        "base",
+        *(f"{title}, {when}" for title in PANELS.values() for when in ("before", "after")),
+    ]
+    lines = [f"| {' | '.join(head)} |", f"| :-- |{' --: |' * (len(head) - 1)}"]
+    for base, of_base in curves.groupby("base", sort=False):
+        mean = of_base.groupby("epoch")[list(PANELS)].mean()
+        cells = [f"{mean[name].iloc[k]:.2f}" for name in PANELS for k in (0, -1)]
+        lines.append(f"| {base} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+__all__ = ["curve_endpoints", "information_figure", "read_curves"]

@@ -1,0 +1,249 @@
+"""Accuracy against batch size and momentum: each method's own objective beside ER."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from e2mc.reporting.statistics import BASE, Difference, headline_scores, paired_difference, spread
+from e2mc.reporting.style import INK, WIDTH, style
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
+
+CLAIM = (
+    "We show that replacing the objectives of common MVSSL methods with this ER bound achieves "
+    "competitive performance, while making them stable when training with smaller batch sizes or "
+    "smaller exponential moving average (EMA) coefficients."
+)
+SOURCE = "Rodríguez-Gálvez et al., ICML 2023, abstract"
+AXES = {"batch_size": "batch size", "ema": "EMA coefficient"}
+OBJECTIVES = {"own": "own", "er": "ER"}
+LOOK = {
+    "simclr": ("#0072B2", "^"),
+    "byol": ("#D55E00", "o"),
+    "dino": ("#009E73", "s"),
+    "swav": ("#CC79A7", "v"),
+    "vicreg": ("#56B4E9", "D"),
+    "simsiam": ("#E69F00", "P"),
+    "deepcluster": ("#6b6b6b", "X"),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One base on one axis.
+
+    Attributes:
+        axis: a key of `AXES`.
+        method, objective: names; the objective is "own" or "er".
+        value: batch size, or momentum at the start of the run.
+        base: its name in the study.
+        scores: base seed -> percent.
+    """
+
+    axis: str
+    method: str
+    objective: str
+    value: float
+    base: str
+    scores: dict[int, float]
+
+
+def stability_points(study: Study, results: pd.DataFrame) -> list[Point]:
+    """The bases of ``study.stability`` with their scores, by axis, method, objective and value.
+
+    Args:
+        study: with stability.
+        results: what ``collect`` returns.
+
+    Raises:
+        ValueError: when the study has no stability, or no result belongs to it.
+    """
+    from e2mc.study import Run
+
+    shown = study.stability
+    if shown is None:
+        raise ValueError(f"study {study.name} has no stability: add the key to its file")
+    scores = headline_scores(study, results)
+    points = []
+    for axis in AXES:
+        for base in getattr(shown, axis):
+            spec = study.training_spec(Run(base, BASE, 0, None))
+            found = scores.get((base, BASE, shown.column, "raw"), {})
+            value = spec.batch_size if axis == "batch_size" else study.momentum(base)
+            objective = spec.method.params.get("objective", "own")
+            by_seed = {seed: score for (seed, _), score in found.items()}
+            points.append(Point(axis, spec.method.name, objective, value, base, by_seed))
+    if not any(point.scores for point in points):
+        raise ValueError(f"no result of {study.name} is of stability.column {shown.column}")
+    order = list(AXES)
+    return sorted(
+        points, key=lambda p: (order.index(p.axis), p.method, p.objective != "own", p.value)
+    )
+
+
+def loss_of_accuracy(points: Sequence[Point]) -> dict[int, float]:
+    """Score at the largest value less score at the smallest, seed by seed, of one curve."""
+    low, high = (pick(points, key=lambda p: p.value).scores for pick in (min, max))
+    return {seed: high[seed] - low[seed] for seed in high if seed in low}
+
+
+def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Difference | None:
+    """How much less accuracy ER loses than the own objective, over the range that both have."""
+    curves = {
+        objective: [
+            p for p in points if (p.axis, p.method, p.objective) == (axis, method, objective)
+        ]
+        for objective in OBJECTIVES
+    }
+    values = [{p.value for p in curve} for curve in curves.values()]
+    shared = set.intersection(*values)
+    if len(shared) < 2:
+        return None
+    own, er = (
+        loss_of_accuracy([p for p in curve if p.value in shared]) for curve in curves.values()
+    )
+    return paired_difference(
+        {(seed, None): loss for seed, loss in own.items()},
+        {(seed, None): loss for seed, loss in er.items()},
+    )
+
+
+def verdict(points: Sequence[Point]) -> str:
+    """What the points say about the claim, in one line for each method and axis."""
+    words = {1: "the claim holds", -1: "the claim does not hold", 0: "within noise"}
+    lines = []
+    for axis, name in AXES.items():
+        for method in dict.fromkeys(p.method for p in points if p.axis == axis):
+            gain = gain_in_stability(points, axis, method)
+            if gain is None:
+                continue
+            said = words.get(gain.sign, "one seed, hence no verdict")
+            lines.append(
+                f"- {_label(method)}, {name}: from the largest to the smallest, ER loses "
+                f"{abs(gain.mean):.2f} points {'less' if gain.mean > 0 else 'more'} than the own "
+                f"objective: {said} (n = {gain.n})."
+            )
+    return "\n".join(lines)
+
+
+def stability_markdown(study: Study, points: Sequence[Point]) -> str:
+    """One table per axis, the claim and what the points say about it."""
+    column = study.paradigms[study.stability.column].label
+    text = [f"# {study.title}: {column}, percent\n", f"> {CLAIM}\n>\n> {SOURCE}\n"]
+    for axis, name in AXES.items():
+        of_axis = [p for p in points if p.axis == axis]
+        values = sorted({p.value for p in of_axis})
+        head = " | ".join(["method", "objective", *(f"{value:g}" for value in values)])
+        text.append(f"## By {name}\n\n| {head} |\n|{' :-- |' * 2}{' --: |' * len(values)}")
+        for method, objective in dict.fromkeys((p.method, p.objective) for p in of_axis):
+            curve = {p.value: p for p in of_axis if (p.method, p.objective) == (method, objective)}
+            cells = [_cell(curve[value].scores) if value in curve else "" for value in values]
+            text.append(" | ".join([f"| {_label(method)}", OBJECTIVES[objective], *cells]) + " |")
+        text.append("")
+    return "\n".join([*text, verdict(points), ""])
+
+
+def _cell(scores: dict[int, float]) -> str:
+    if not scores:
+        return "missing"
+    mean, std = spread(scores.values())
+    return f"{mean:.2f}" if len(scores) == 1 else f"{mean:.2f} ± {std:.2f}"
+
+
+def stability_csv(points: Sequence[Point]) -> str:
+    """One row per base and axis: mean, standard deviation and number of seeds."""
+    rows = [
+        {
+            "axis": p.axis,
+            "method": p.method,
+            "objective": p.objective,
+            "value": p.value,
+            "base": p.base,
+            **dict(zip(("mean", "std"), spread(p.scores.values()), strict=True)),
+            "n": len(p.scores),
+        }
+        for p in points
+    ]
+    return pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def stability_figure(study: Study, points: Sequence[Point]) -> Figure:
+    """Accuracy against batch size and against the momentum; own objectives solid, ER dashed."""
+    with style():
+        figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+        panels = figure.subplots(1, len(AXES), sharey=True)
+        for axes, (axis, name) in zip(panels, AXES.items(), strict=True):
+            _panel(axes, [p for p in points if p.axis == axis and p.scores])
+            axes.set_xlabel(name)
+        panels[0].set_ylabel(f"{study.paradigms[study.stability.column].label}, percent")
+        figure.legend(
+            handles=curve_legend({p.method for p in points}), loc="outside upper center", ncols=4
+        )
+    return figure
+
+
+def _panel(axes: Axes, points: Sequence[Point]) -> None:
+    # evenly spaced: neither batch sizes nor momenta are on a common scale
+    values = sorted({p.value for p in points})
+    for method, objective in dict.fromkeys((p.method, p.objective) for p in points):
+        curve = [p for p in points if (p.method, p.objective) == (method, objective)]
+        summaries = [spread(p.scores.values()) for p in curve]
+        colour, marker, line, fill = curve_look(method, objective)
+        axes.errorbar(
+            [values.index(p.value) for p in curve],
+            [mean for mean, _ in summaries],
+            yerr=[std if std == std else 0 for _, std in summaries],
+            color=colour,
+            marker=marker,
+            ls=line,
+            mfc=fill,
+            elinewidth=0.7,
+        )
+    axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axes.margins(x=0.15)
+
+
+def curve_look(method: str, objective: str) -> tuple[str, str, str, str]:
+    """Colour, marker, line style and fill of a curve, the same in every figure."""
+    colour, marker = LOOK[method]
+    return colour, marker, *(("-", colour) if objective == "own" else ("--", "white"))
+
+
+def curve_legend(methods: set[str]) -> list[Line2D]:
+    """One entry per method, and one per objective."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ls="", label=_label(method))
+        for method, (colour, marker) in LOOK.items()
+        if method in methods
+    ]
+    handles.append(Line2D([], [], color=INK, label="own objective"))
+    handles.append(Line2D([], [], color=INK, ls="--", label="ER"))
+    return handles
+
+
+def _label(method: str) -> str:
+    from e2mc.methods import METHODS
+
+    return METHODS[method].__name__
+
+
+__all__ = [
+    "Point",
+    "curve_legend",
+    "curve_look",
+    "gain_in_stability",
+    "loss_of_accuracy",
+    "stability_csv",
+    "stability_figure",
+    "stability_markdown",
+    "stability_points",
+    "verdict",
+]

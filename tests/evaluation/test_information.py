@@ -1,0 +1,69 @@
+"""The instrument against the criteria's functions, and what it must leave alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from e2mc.criteria.er import entropy, reconstruction
+from e2mc.data.images import ImageSet
+from e2mc.data.source import Batch
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.entropy import mapped_entropy
+from e2mc.evaluation.information import Instrument, information, measure_method
+from e2mc.methods import create_method
+from e2mc.models import create_backbone
+
+VIEWS = (ViewRecipe(28, count=2, crop_scale=(0.3, 1.0)), ViewRecipe(14, count=3))
+SWAV = {"hidden_dim": 16, "dim": 8, "prototypes": 6, "queue_length": 32}
+
+
+@pytest.fixture
+def images():
+    pixels = torch.rand(80, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    return ImageSet((pixels * 255).byte(), torch.zeros(80, dtype=torch.long), ("a",))
+
+
+@pytest.fixture
+def method():
+    torch.manual_seed(0)
+    return create_method("swav", create_backbone("resnet-small", 1), **SWAV)
+
+
+def take(method, images, count=64):
+    return measure_method(method, images, VIEWS, Normalisation((0.3,), (0.3,)), Instrument(count))
+
+
+def test_values_are_those_of_the_criteria():
+    z1, z2 = (torch.randn(40, 6, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    found = information(z1, z2, 5.0)
+    e1, e2 = normalize(z1), normalize(z2)
+    h = float(entropy(e1, 5.0) + entropy(e2, 5.0)) / 2
+    error = float(reconstruction(e1, e2, 5.0))
+    marginal = float(torch.cat([mapped_entropy(z, "normal") for z in (z1, z2)]).mean())
+    expected = {"entropy": h, "reconstruction": error, "bound": h - error}
+    expected |= {"marginal_entropy": marginal, "uniform": 3 * math.log(math.pi)}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_measuring_twice_gives_the_same_and_leaves_the_method_as_it_was(method, images):
+    batch = Batch(torch.arange(32), 0)
+    method(next(images.views([batch], VIEWS, Normalisation((0.3,), (0.3,)), "cpu")))
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    random = torch.get_rng_state()
+    first = take(method, images)
+    assert first == take(method, images) and method.training
+    assert all(torch.equal(method.state_dict()[key], value) for key, value in before.items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.grad is None for parameter in method.parameters())
+    assert take(method, images, 40) != first
+    assert take(method, images, 1000) == take(method, images, 80)
+
+
+@pytest.mark.parametrize(("params", "message"), [((1,), "at least 2"), ((8, 0.0), "positive")])
+def test_wrong_instruments_raise(params, message):
+    with pytest.raises(ValueError, match=message):
+        Instrument(*params)

@@ -1,0 +1,93 @@
+rule measure_information:
+    input:
+        checkpoint=checkpoint_of,
+        images=DATASETS["images"],
+    output:
+        ROOT / "evaluations" / RUN / "information.json",
+    log:
+        ROOT / "logs/evaluations" / RUN / "information.log",
+    benchmark:
+        ROOT / "benchmarks/evaluations" / RUN / "information.tsv"
+    localrule: SUBMITS
+    conda:
+        "../../envs/e2mc.yaml"
+    threads: 1
+    resources:
+        slurm_jobs=1,
+        mem_mb=3000,
+        runtime=60,
+    params:
+        study=CONFIG.study,
+        spec=evaluation_hash(["information"]),
+        code=code_hash("evaluation"),
+    message:
+        "Measuring the entropy of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
+    script:
+        "../scripts/measure_information.py"
+
+
+rule plot_information:
+    input:
+        [STUDY.information_path(run) for run in STUDY.information_runs()],
+    output:
+        pdf=ROOT / "figures/information.pdf",
+        png=report(
+            ROOT / "figures/information.png",
+            caption="../report/information.rst",
+            category="Figures",
+            labels={"figure": "entropy and reconstruction"},
+        ),
+    log:
+        ROOT / "logs/plot_information.log",
+    benchmark:
+        ROOT / "benchmarks/plot_information.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=CONFIG.study,
+        spec=fingerprint({"labels": STUDY.labels()}),
+        code=code_hash("reporting"),
+    message:
+        "Plotting entropy and reconstruction during training"
+    script:
+        "../scripts/plot_information.py"
+
+
+rule show_stability:
+    input:
+        [STUDY.result_path(run, STUDY.stability.column) for run in STUDY.stability_runs()],
+    output:
+        csv=ROOT / "tables/stability.csv",
+        md=ROOT / "tables/stability.md",
+        pdf=ROOT / "figures/stability.pdf",
+        png=report(
+            ROOT / "figures/stability.png",
+            caption="../report/stability.rst",
+            category="Figures",
+            labels={"figure": "batch size and EMA"},
+        ),
+    log:
+        ROOT / "logs/show_stability.log",
+    benchmark:
+        ROOT / "benchmarks/show_stability.tsv"
+    conda:
+        "../../envs/e2mc.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=CONFIG.study,
+        spec=fingerprint({"labels": STUDY.labels()}),
+        code=code_hash("reporting"),
+    message:
+        "Comparing own objectives with ER over batch sizes and EMA coefficients"
+    script:
+        "../scripts/show_stability.py"
+
+
+rule er:
+    input:
+        er_files(),
