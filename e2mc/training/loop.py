@@ -417,9 +417,8 @@ class _Run:
         """Every rank calls this; the first one writes."""
         own = self.method.state_dict()
         own_state = {key: own[key].cpu() for key in self.method.run_state}
-        of_ranks = [own_state]
+        of_ranks = [own_state] * world_size()
         if world_size() > 1 and own_state:
-            of_ranks = [{} for _ in range(world_size())]
             dist.all_gather_object(of_ranks, own_state)
         state = {
             "identity": self._identity(),
