@@ -33,14 +33,14 @@ class ReleasedFormat:
 
     Attributes:
         method: name in ``e2mc.methods.METHODS``.
-        entry: where in the file the weights are; None when the file is nothing but the weights.
+        entries: where in the file the weights may be; None: the file is nothing but the weights.
         prefixes: (prefix of the file's keys without ``module.``, ours); the first match counts.
         lars: whether the file's optimizer is the official LARS, whose momentum is restored when
             pre-training goes on, as the official code does.
     """
 
     method: str
-    entry: str | None
+    entries: tuple[str | None, ...]
     prefixes: tuple[tuple[str, str], ...]
     lars: bool = False
 
@@ -48,18 +48,19 @@ class ReleasedFormat:
 FORMATS = {
     # main_vicreg.py: {epoch, model, optimizer}
     "vicreg": ReleasedFormat(
-        "vicreg", "model", (("backbone.", "backbone."), ("projector.", "projector.")), lars=True
+        "vicreg", ("model",), (("backbone.", "backbone."), ("projector.", "projector.")), lars=True
     ),
-    # swav_*_pretrain.pth.tar: the weights alone
+    # swav_*_pretrain.pth.tar: the weights alone; main_swav.py: {epoch, state_dict, optimizer, amp},
+    # of which nothing but the weights is restored
     "swav": ReleasedFormat(
         "swav",
-        None,
+        (None, "state_dict"),
         (("projection_head.", "projector."), ("prototypes.", "prototypes."), ("", "backbone.")),
     ),
     # main_simsiam.py: {epoch, arch, state_dict, optimizer}; nothing restores the optimizer
     "simsiam": ReleasedFormat(
         "simsiam",
-        "state_dict",
+        ("state_dict",),
         (("encoder.fc.", "projector."), ("encoder.", "backbone."), ("predictor.", "predictor.")),
     ),
 }
@@ -113,7 +114,9 @@ def convert_released(
     """
     official = FORMATS[format]
     content = _read(path)
-    weights = _entry(content, official.entry, f"{path} is not a released {format} checkpoint")
+    complaint = f"{path} is not a released {format} checkpoint"
+    entry = next((e for e in official.entries if _holds(content, e)), official.entries[0])
+    weights = _entry(content, entry, complaint)
     parallel = DDP if any(key.startswith(DDP) for key in weights) else ""
     prefixes = [(parallel + theirs, ours) for theirs, ours in official.prefixes]
     renamed = _rename(weights, prefixes, path)
@@ -128,7 +131,7 @@ def convert_released(
         method=official.method,
         method_params=dict(method_params),
         model=_model(method),
-        epochs=_epochs(content, official, epochs, path),
+        epochs=_epochs(None if entry is None else content.get("epoch"), epochs, path),
         optimizer=momentum,
         provenance={
             "released": format,
@@ -266,12 +269,17 @@ def _is_weights(value: Any) -> bool:
     )
 
 
+def _holds(content: Any, entry: str | None) -> bool:
+    return isinstance(content, Mapping) and _is_weights(
+        content if entry is None else content.get(entry)
+    )
+
+
 def _entry(content: Any, entry: str | None, complaint: str) -> Mapping[str, Tensor]:
     """The weights in a file, or CheckpointError that says what is there instead."""
+    if _holds(content, entry):
+        return content if entry is None else content[entry]
     if isinstance(content, Mapping):
-        weights = content if entry is None else content.get(entry)
-        if _is_weights(weights):
-            return weights
         there = ", ".join(f"{key} ({_kind(value)})" for key, value in list(content.items())[:8])
     else:
         there = f"a {type(content).__name__}"
@@ -330,8 +338,8 @@ def _model(method: Method) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key not in method.run_state}
 
 
-def _epochs(content: Any, official: ReleasedFormat, epochs: int | None, path: Path) -> int:
-    said = content.get("epoch") if official.entry is not None else None
+def _epochs(said: int | None, epochs: int | None, path: Path) -> int:
+    """How long a file was pre-trained: as it says, as the study says, and both the same."""
     if epochs is None and not isinstance(said, int):
         raise CheckpointError(
             f"{path} does not say for how many epochs it was pre-trained: give epochs in the study"
@@ -400,7 +408,7 @@ def _guess(entry: str | None, tensors: Mapping[str, Tensor]) -> list[str] | None
     possible = [
         name
         for name, official in FORMATS.items()
-        if official.entry == entry
+        if entry in official.entries
         and all(any(key.startswith(theirs) for key in bare) for theirs, _ in official.prefixes)
     ]
     return possible or None

@@ -170,11 +170,28 @@ def test_other_widths_than_the_studys(save):
         convert(save("swav"), "swav", 400, prototypes=13)
 
 
+def test_swavs_training_checkpoint(save, models, tmp_path):
+    """What main_swav.py and E2MC's official code write; only the weights are restored."""
+    content = {
+        "epoch": 810,
+        "state_dict": torch.load(save("swav")),
+        "optimizer": torch.optim.SGD(models["swav"].parameters(), 0.6).state_dict(),
+        "amp": {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 3}},
+    }
+    torch.save(content, tmp_path / "x.pth")
+    checkpoint = convert(tmp_path / "x.pth", "swav")
+    assert checkpoint.epochs == 810 and checkpoint.optimizer is None
+    expected = convert(save("swav"), "swav", 800).model
+    assert all(torch.equal(checkpoint.model[key], value) for key, value in expected.items())
+
+
 def test_wrong_format_says_what_is_in_the_file(save):
     with pytest.raises(CheckpointError, match=r"released vicreg checkpoint: expected a dictionary"):
         convert(save("swav"), "vicreg")
     with pytest.raises(CheckpointError, match=r"expected nothing but tensors, found epoch \(int\)"):
-        convert(save("simsiam"), "swav", 400)
+        convert(save("vicreg"), "swav", 400)
+    with pytest.raises(CheckpointError, match=r"module\.encoder\.conv1\.weight is unexpected"):
+        convert(save("simsiam"), "swav", 100)
 
 
 def test_vicregs_backbone_alone_has_no_optimizer(models, tmp_path):
