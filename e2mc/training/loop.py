@@ -476,5 +476,6 @@ class _Run:
             },
             epochs=before + self.spec.epochs,
             optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
-            provenance={"identity": self._identity(), "torch": str(torch.__version__)},
+            provenance={"identity": self._identity(), "torch": str(torch.__version__)}
+            | ({} if self.start is None else {"start": self.start.provenance}),
         )

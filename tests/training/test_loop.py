@@ -144,6 +144,7 @@ def test_continued_run_starts_from_its_base(images, tmp_path):
     pretrain(crawl, images, tmp_path / "continued.pt", start=start)
     continued = load_checkpoint(tmp_path / "continued.pt")
     assert continued.epochs == 3
+    assert continued.provenance["start"] == start.provenance
     for name, parameter in start.load_backbone().named_parameters():
         torch.testing.assert_close(continued.model[f"backbone.{name}"], parameter.detach())
 
