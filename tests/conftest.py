@@ -13,15 +13,6 @@ from torch import Tensor
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests unless ``-m`` says which tests to run."""
-    if config.option.markexpr:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
-
-
 @pytest.fixture
 def golden() -> Callable[[str], dict[str, Tensor]]:
     """Read what the official code gives for stored inputs: name of the file -> its tensors."""

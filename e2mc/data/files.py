@@ -121,7 +121,7 @@ class ImageFiles:
                 draws = batch.draws(recipes, self.channels)
                 indices = batch.local_indices
                 boxes = torch.stack([drawn.box for drawn in draws], dim=1).numpy()
-                starts = range(0, len(indices), PIECE)
+                starts = range(0, max(len(indices), 1), PIECE)  # a rank's part may be empty
                 waiting.append((draws, len(starts)))
                 for start in starts:
                     piece = slice(start, start + PIECE)

@@ -161,7 +161,6 @@ def _resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def finish_view(crops: Tensor, normalisation: Normalisation, draws: Draws) -> Tensor:
     """Everything after the crop: uint8 (N, C, H, W) -> normalised float (N, C, H, W)."""
-    draws = draws.map(lambda drawn: drawn.to(crops.device, non_blocking=True))
     views = crops.float() / 255
     views = _where(draws.flip, views.flip(-1), views)
     return normalisation(photometric(views, draws))
@@ -234,21 +233,26 @@ def random_views(
     images: Tensor, recipe: ViewRecipe, normalisation: Normalisation, draws: Draws
 ) -> Tensor:
     """One random view per image: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
-    draws = draws.map(lambda drawn: drawn.to(images.device))
     boxes = crop_boxes(draws.box, images.shape[-2:], recipe)
     views = crop(images.float() / 255, boxes, recipe.size, draws.flip, recipe.interpolation)
     return normalisation(photometric(views, draws))
 
 
 def photometric(views: Tensor, draws: Draws) -> Tensor:
-    """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same."""
+    """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same.
+
+    The draws are best left on the CPU: which rows an operation changes is then known without
+    waiting for the device.
+    """
     if draws.jitter is not None:
         views = _where(draws.jitter, color_jitter(views, draws), views)
     if draws.grayscale is not None:
         views = _where(draws.grayscale, greyscale(views), views)
     if draws.blur is not None:
+        chosen = draws.blur.nonzero().flatten()
+        rows = chosen.to(views.device)
         views = views.clone()
-        views[draws.blur] = gaussian_blur(views[draws.blur], draws.blur_sigma[draws.blur])
+        views[rows] = gaussian_blur(views[rows], draws.blur_sigma[chosen])
     if draws.solarize is not None:
         views = _where(draws.solarize, solarize(views), views)
     return views
@@ -317,10 +321,9 @@ def color_jitter(views: Tensor, draws: Draws) -> Tensor:
         return views
     views = views.clone()
     for place in draws.jitter_order.T:
-        before = views.clone()
         for number, (operation, factors) in enumerate(steps):
-            rows = (place == number).nonzero().flatten()
-            views[rows] = operation(before[rows], factors[rows])
+            rows = (place == number).nonzero().flatten().to(views.device)
+            views[rows] = operation(views[rows], factors[rows])
     return views
 
 
@@ -391,7 +394,7 @@ def solarize(views: Tensor) -> Tensor:
 
 
 def _where(chosen: Tensor, changed: Tensor, views: Tensor) -> Tensor:
-    return torch.where(chosen.view(-1, 1, 1, 1), changed, views)
+    return torch.where(chosen.to(views.device).view(-1, 1, 1, 1), changed, views)
 
 
 __all__ = [

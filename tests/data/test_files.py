@@ -76,6 +76,13 @@ def test_a_part_of_a_batch_is_that_part_of_the_whole(files):
     torch.testing.assert_close(part, whole[8:16])
 
 
+def test_an_empty_part_gives_empty_views(files):
+    recipe = ViewRecipe(16, **COLOURS, blur=0.5)
+    batches = [Batch(torch.arange(2), 5, slice(2, 2)), Batch(torch.arange(2), 5, slice(0, 2))]
+    [[nothing], [both]] = views(files, batches, recipe)
+    assert nothing.shape == (0, 3, 16, 16) and both.shape == (2, 3, 16, 16)
+
+
 def test_boxes_are_those_of_torchvision():
     """The same law: shares of boxes that hit the border, and of area, within sampling error."""
     recipe = ViewRecipe(16, crop_scale=(0.3, 1.0))
