@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from e2mc.data.files import ImageFiles, decode, decoding_workers
+from e2mc.data.files import ImageFiles, decode, usable_cores
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.views import Draws, Normalisation, ViewRecipe, finish_view
 from e2mc.study import Run, load_study
@@ -125,9 +125,7 @@ def pillow_batches(
     images: ImageFiles, spec: TrainingSpec, batch_size: int, device: str
 ) -> Iterator[list[Tensor]]:
     dataset = PillowViews(images, spec.views, spec.normalisation)
-    loader = DataLoader(
-        dataset, batch_size, num_workers=decoding_workers(), pin_memory=device != "cpu"
-    )
+    loader = DataLoader(dataset, batch_size, num_workers=usable_cores(), pin_memory=device != "cpu")
     for views in loader:
         yield [view.to(device, non_blocking=True) for view in views]
 
@@ -167,7 +165,7 @@ def input_rows(
     images: ImageFiles, specs: dict[str, TrainingSpec], batch_size: int, steps: int, device: str
 ) -> Iterator[list[str]]:
     """Input pipelines without a network."""
-    count = batch_size * max(steps, 4 * decoding_workers())
+    count = batch_size * max(steps, 4 * usable_cores())
     shown = repeated(images, count)
     for name, spec in specs.items():
         ours = input_rate(our_batches(shown, spec, batch_size, device), count, device)
@@ -309,7 +307,7 @@ def main() -> None:
     }
     today = datetime.date.today().isoformat()
     print(
-        f"Measured on {today}: {machine(options.device)}; {decoding_workers()} workers; torch "
+        f"Measured on {today}: {machine(options.device)}; {usable_cores()} workers; torch "
         f"{torch.__version__}, torchvision {torchvision.__version__}, Pillow {Image.__version__}, "
         f"Python {platform.python_version()}; {options.images} JPEGs of 500 x 375, "
         f"{options.steps} steps.\n"

@@ -57,11 +57,19 @@ def prepare_data(
         study: which data.
         folder: where the published files are; None to have them fetched into ``downloads``.
         outputs: files to write for "images", "digits" and "outfits".
+
+    Raises:
+        DataError: when the files are not the published ones, or the study has other data.
     """
     from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
     from e2mc.data.transfer import compose_outfits, load_digits
 
     data = study.data
+    if isinstance(data, OnDisk):
+        raise DataError(
+            f"the images of study {study.name} are files of yours, which are listed and not "
+            f"prepared: use `e2mc check-data --study {study.name}`"
+        )
     whole, test = load_fashion_mnist(fetch_fashion_mnist(folder, downloads))
     rest, held_out = stratified_split(whole.labels, data.validation, data.split_seed)
     if data.train is not None:

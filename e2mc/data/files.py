@@ -229,7 +229,7 @@ class _Crops(Dataset):
 def _loader(
     crops: _Crops, requests: Iterator[Any], pinned: bool, most: int | None
 ) -> Iterator[Tensor | str]:
-    workers = decoding_workers()
+    workers = usable_cores()
     if most is not None:
         workers = min(workers, most) if most > 1 else 0
     return iter(
@@ -237,8 +237,8 @@ def _loader(
     )
 
 
-def decoding_workers() -> int:
-    """Processes that decode: one for each core that this process may use."""
+def usable_cores() -> int:
+    """Cores that this process may use; processes of torchrun on one machine share them equally."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -333,8 +333,8 @@ __all__ = [
     "ImageFiles",
     "crop_box",
     "decode",
-    "decoding_workers",
     "plain_crop",
     "random_crop",
     "resize",
+    "usable_cores",
 ]

@@ -34,7 +34,7 @@ def extract_features(
         images: N >= 1.
         view: how the images are resized.
         normalisation: mean and standard deviation per channel.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; fewer where the GPU has no memory for so many.
         device: where the backbone runs; it is left there. The features come back on the CPU.
         spatial: average the (h, h) map over windows of h - 1 with stride 1 and flatten the 2 x 2
             result, instead of averaging over the whole map.
@@ -99,20 +99,16 @@ def _frozen(backbone: nn.Module, device: str | torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def _features(backbone: nn.Module, views: Tensor, spatial: bool) -> Tensor:
-    with batch_size_hint(len(views)):
-        return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
-
-
-@contextmanager
-def batch_size_hint(batch_size: int, setting: str = "batch_size") -> Iterator[None]:
-    """Running out of GPU memory becomes one sentence that says what to try."""
+    """In evaluation mode images do not see each other: what is too much at once goes in halves."""
     try:
-        yield
+        return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
     except torch.OutOfMemoryError as error:
-        raise RuntimeError(
-            f"the GPU has no memory left for {batch_size} images at once: try {setting} = "
-            f"{max(1, batch_size // 2)}, or free the GPU ({str(error).splitlines()[0]})"
-        ) from None
+        if len(views) == 1:
+            raise RuntimeError(
+                "the GPU has no memory left for one image: free it or take another one "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+    return torch.cat([_features(backbone, half, spatial) for half in views.chunk(2)])
 
 
 def pool_spatially(feature_map: Tensor) -> Tensor:
@@ -315,7 +311,6 @@ __all__ = [
     "FeatureStream",
     "Moments",
     "ViewFeatures",
-    "batch_size_hint",
     "epoch_batches",
     "extract_features",
     "feature_batches",

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.evaluation.epochs import EpochState, interruption_point
-from e2mc.evaluation.features import batch_size_hint, epoch_batches
+from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
 from e2mc.progress import Progress
@@ -107,6 +107,7 @@ def fine_tune(
 
     Raises:
         ValueError: when the loss is not finite, or there are fewer than two images.
+        RuntimeError: when the GPU has too little memory, with the batch size to try.
         Interrupted: when a stop was asked for; what was done since the last state is lost.
 
     Source: eval_semisup.py of SwAV (Caron et al. 2020).
@@ -197,11 +198,17 @@ class _Run:
         for batch, [images] in zip(batches, views, strict=True):
             interruption_point(what)
             labels = train.labels[batch.indices].to(self.device)
-            with batch_size_hint(len(images), "batch_size (and rates in proportion)"):
+            try:
                 loss = F.cross_entropy(self.model(images), labels)
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
+            except torch.OutOfMemoryError as error:
+                raise RuntimeError(
+                    f"the GPU has no memory left to fine-tune on {len(images)} images at once: try "
+                    f"batch_size: {protocol.batch_size // 2}, and the learning rates in proportion "
+                    f"({str(error).splitlines()[0]})"
+                ) from None
             total += loss.detach() * len(images)
             seen += len(images)
         loss = total.item() / seen

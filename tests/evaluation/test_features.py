@@ -10,7 +10,6 @@ from e2mc.evaluation.features import (
     CachedFeatures,
     Moments,
     ViewFeatures,
-    batch_size_hint,
     extract_features,
     pool_spatially,
     whiten,
@@ -176,7 +175,22 @@ def test_streamed_spatial_features_are_ordered_by_channel(images):
     assert features.shape == (10, 4)
 
 
-def test_running_out_of_gpu_memory_says_what_to_try():
-    expected = "no memory left for 256 images .* batch_size = 128"
-    with pytest.raises(RuntimeError, match=expected), batch_size_hint(256):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+class Hungry(Mean):
+    """A backbone on a GPU with memory for a few images."""
+
+    room = 3
+
+    def forward(self, views):
+        if len(views) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().forward(views)
+
+
+def test_what_a_gpu_cannot_hold_at_once_goes_in_halves(images):
+    arguments = {"view": PlainView(28), "normalisation": GREY}
+    expected = extract_features(Mean(), images, **arguments)
+    assert torch.equal(extract_features(Hungry(), images, **arguments), expected)
+    nothing = Hungry()
+    nothing.room = 0
+    with pytest.raises(RuntimeError, match="no memory left for one image: free it"):
+        extract_features(nothing, images, **arguments)

@@ -146,3 +146,15 @@ def test_classes_without_images_are_errors():
 def test_protocol_ranges(change, message):
     with pytest.raises(ValueError, match=message):
         SVMProtocol(**change)
+
+
+def test_fits_in_processes_equal_fits_one_after_another(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 10, generator=generator)
+    labels = (features[:, :3] + torch.randn(60, 3, generator=generator) > 0).long()
+    data = (features[:40], labels[:40], features[40:], labels[40:])
+    protocol = SVMProtocol(costs=(0.1, 1.0))
+    expected = svm_probe(*data, protocol)
+    monkeypatch.setattr("e2mc.evaluation.svm.WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("e2mc.evaluation.svm.usable_cores", lambda: 2)
+    assert svm_probe(*data, protocol) == expected
