@@ -138,17 +138,24 @@ def stability_markdown(study: Study, points: Sequence[Point]) -> str:
     """One table per axis, the claim and what the points say about it."""
     column = study.paradigms[study.stability.column].label
     text = [f"# {study.title}: {column}, percent\n", f"> {CLAIM}\n>\n> {SOURCE}\n"]
-    for axis, name in AXES.items():
-        of_axis = [p for p in points if p.axis == axis]
+    for axis, of_axis in _by_axis(points).items():
         values = sorted({p.value for p in of_axis})
         head = " | ".join(["method", "objective", *(f"{value:g}" for value in values)])
-        text.append(f"## By {name}\n\n| {head} |\n|{' :-- |' * 2}{' --: |' * len(values)}")
+        text.append(f"## By {AXES[axis]}\n\n| {head} |\n|{' :-- |' * 2}{' --: |' * len(values)}")
         for method, objective in dict.fromkeys((p.method, p.objective) for p in of_axis):
             curve = {p.value: p for p in of_axis if (p.method, p.objective) == (method, objective)}
             cells = [_cell(curve[value].scores) if value in curve else "" for value in values]
             text.append(" | ".join([f"| {_label(method)}", OBJECTIVES[objective], *cells]) + " |")
         text.append("")
     return "\n".join([*text, verdict(points), ""])
+
+
+def _by_axis(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """The axes that have points, with them."""
+    return {
+        axis: [p for p in points if p.axis == axis]
+        for axis in dict.fromkeys(p.axis for p in points)
+    }
 
 
 def _cell(scores: dict[int, float]) -> str:
@@ -177,12 +184,13 @@ def stability_csv(points: Sequence[Point]) -> str:
 
 def stability_figure(study: Study, points: Sequence[Point]) -> Figure:
     """Accuracy against batch size and against the momentum; own objectives solid, ER dashed."""
+    of_axes = _by_axis(points)
     with style():
         figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
-        panels = figure.subplots(1, len(AXES), sharey=True)
-        for axes, (axis, name) in zip(panels, AXES.items(), strict=True):
-            _panel(axes, [p for p in points if p.axis == axis and p.scores])
-            axes.set_xlabel(name)
+        panels = figure.subplots(1, len(of_axes), sharey=True, squeeze=False).ravel()
+        for axes, (axis, of_axis) in zip(panels, of_axes.items(), strict=True):
+            _panel(axes, [p for p in of_axis if p.scores])
+            axes.set_xlabel(AXES[axis])
         panels[0].set_ylabel(f"{study.paradigms[study.stability.column].label}, percent")
         figure.legend(
             handles=curve_legend({p.method for p in points}), loc="outside upper center", ncols=4

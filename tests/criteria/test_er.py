@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import mpmath
@@ -217,3 +218,10 @@ def test_both_criteria_together_are_their_sum():
     torch.testing.assert_close(both.terms, expected)
     with pytest.raises(ValueError, match="'knn'"):
         E2MCER(estimator="knn")
+
+
+def test_example_in_the_docs_runs(capsys):
+    text = (Path(__file__).parents[2] / "docs/er.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(code, "docs/er.md", "exec"), {})
+    assert re.fullmatch(r"I\(Z1; Z2\) >= \d\.\d\d nats\n", capsys.readouterr().out)

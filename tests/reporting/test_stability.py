@@ -110,6 +110,12 @@ def test_figure_has_a_curve_per_objective_and_panel(varied, points):
     assert labels == ["BYOL", "own objective", "ER"]
 
 
+def test_one_axis_is_enough(varied, points):
+    batches = [point for point in points if point.axis == "batch_size"]
+    assert [axes.get_xlabel() for axes in stability_figure(varied, batches).axes] == ["batch size"]
+    assert "EMA" not in stability_markdown(varied, batches).replace(CLAIM, "")
+
+
 def test_missing_results_are_named(study, varied):
     with pytest.raises(ValueError, match="no stability: add the key"):
         stability_points(study, collect([]))

@@ -13,7 +13,7 @@ def test_everything_is_there(finished):
         for kind in ("csv", "md", "tex", "html"):
             assert (root / "tables" / f"{table}.{kind}").stat().st_size > 200
     diagnostics = ("embeddings", "spectrum", "cost", "training_vicreg", "training_swav_long")
-    for figure in ("separability", "gains", *diagnostics):
+    for figure in ("separability", "gains", "information", "stability", *diagnostics):
         assert (root / "figures" / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
         assert (root / "figures" / f"{figure}.pdf").read_bytes()[:4] == b"%PDF"
     report = (root / "report.html").read_text()
@@ -73,6 +73,8 @@ def test_label_of_a_row_reruns_no_computation(copy_of_finished):
         "plot_separability",
         "plot_gains",
         "plot_diagnostics",
+        "plot_information",
+        "show_stability",
     }
 
 
