@@ -72,7 +72,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises CheckpointError when the file is missing, damaged, in another format, or a pickle of
     more than tensors and plain values.
     """
-    content = read_tensors(path)
+    content = read_tensors(path, mapped=True)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} is not in this package's format: expected a dictionary with "
@@ -81,19 +81,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(**content)
 
 
-def read_tensors(path: str | Path, allowed: Sequence[tuple[Any, str]] = ()) -> Any:
+def read_tensors(
+    path: str | Path, allowed: Sequence[tuple[Any, str]] = (), *, mapped: bool = False
+) -> Any:
     """What a file of ``torch.save`` holds, on the CPU, if that is tensors and plain values.
 
     Args:
         path: the file.
         allowed: what else a pickle may name, as pairs of what it is to get instead and the name.
+        mapped: leave the tensors in the file until they are used: an evaluation reads the backbone
+            of a checkpoint whose heads and momentum are many times larger.
 
     Raises:
         CheckpointError: when the file is missing, damaged, or a pickle that asks for anything else.
     """
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} does not exist") from error
     except pickle.UnpicklingError as error:

@@ -49,8 +49,9 @@ CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
 ]
-# for images on disk: decoding wants cores, a hundred epochs of random views take hours
-EVALUATION = (
+# what a job that goes through the images takes; on disk: decoding wants cores, a hundred epochs
+# of random views take hours, and jobs one after the other share a GPU best
+ON_IMAGES = (
     {"threads": 16, "mem_mb": 32000, "runtime": 2880}
     if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}

@@ -17,11 +17,11 @@ rule continue_pretraining:
     localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
-    threads: 1
+    threads: ON_IMAGES["threads"]
     resources:
         slurm_jobs=1,
-        mem_mb=3000,
-        runtime=600,
+        mem_mb=ON_IMAGES["mem_mb"],
+        runtime=ON_IMAGES["runtime"],
     params:
         study=CONFIG.study,
         spec=training_hash,

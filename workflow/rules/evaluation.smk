@@ -15,11 +15,11 @@ for group, paradigms in FROZEN.items():
         localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"
-        threads: EVALUATION["threads"]
+        threads: ON_IMAGES["threads"]
         resources:
             slurm_jobs=1,
-            mem_mb=EVALUATION["mem_mb"],
-            runtime=EVALUATION["runtime"],
+            mem_mb=ON_IMAGES["mem_mb"],
+            runtime=ON_IMAGES["runtime"],
         params:
             study=CONFIG.study,
             spec=evaluation_hash(paradigms),
@@ -45,11 +45,11 @@ if FINE_TUNED:
         localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"
-        threads: EVALUATION["threads"]
+        threads: ON_IMAGES["threads"]
         resources:
             slurm_jobs=1,
-            mem_mb=EVALUATION["mem_mb"],
-            runtime=EVALUATION["runtime"],
+            mem_mb=ON_IMAGES["mem_mb"],
+            runtime=ON_IMAGES["runtime"],
         params:
             study=CONFIG.study,
             spec=evaluation_hash(FINE_TUNED),
