@@ -17,7 +17,7 @@ from e2mc import interruption
 from e2mc.interruption import Interrupted
 
 if TYPE_CHECKING:
-    from e2mc.study import LaunchedRule, Run, Study
+    from e2mc.study import Base, LaunchedRule, Run, Study
 
 # errors that are somebody's input, machine or data, not a fault of this code: no traceback
 EXPECTED_ERRORS = (OSError, ValueError, RuntimeError)
@@ -380,10 +380,7 @@ def _run(options: argparse.Namespace, arm: str) -> tuple[Study, Run]:
     from e2mc.study import BASE_ARM, Run, load_study
 
     study = load_study(options.study)
-    if options.base not in study.bases:
-        raise ValueError(
-            f"base {options.base!r} does not exist, expected one of {', '.join(study.bases)}"
-        )
+    _base(study, options.base)
     if arm not in (BASE_ARM, *study.arms):
         raise ValueError(
             f"arm {arm!r} does not exist, expected base or one of {', '.join(study.arms)}"
@@ -391,6 +388,12 @@ def _run(options: argparse.Namespace, arm: str) -> tuple[Study, Run]:
     return study, Run(
         options.base, arm, options.base_seed, None if arm == BASE_ARM else options.seed
     )
+
+
+def _base(study: Study, name: str) -> Base:
+    if name not in study.bases:
+        raise ValueError(f"base {name!r} does not exist, expected one of {', '.join(study.bases)}")
+    return study.bases[name]
 
 
 def _needed(study: Study, dataset: str) -> Path:
@@ -511,28 +514,19 @@ def _checkpoint_commands(commands: Any) -> None:
         actions,
         "download",
         _download,
-        "download a file, going on where an earlier attempt stopped, and check it",
-        "e2mc checkpoint download https://dl.fbaipublicfiles.com/vicreg/resnet50_fullckpt.pth "
-        "vicreg.pth",
+        "download a base's released checkpoint, going on where an attempt stopped, and check it",
+        "e2mc checkpoint download --study paper --base vicreg",
     )
-    download.add_argument("url", help="http or https address")
-    download.add_argument("output", type=Path, help="file to write")
-    download.add_argument("--sha256", help="expected; without it the first download is recorded")
     convert = _add(
         actions,
         "convert",
         _convert,
-        "convert a released checkpoint to this package's format",
-        "e2mc checkpoint convert vicreg.pth vicreg-clean.pt --format vicreg",
+        "convert a base's released checkpoint, or your own, to this package's format",
+        "e2mc checkpoint convert --study paper --base vicreg",
     )
-    convert.add_argument("file", type=Path)
-    convert.add_argument("output", type=Path)
-    convert.add_argument("--format", required=True, help="vicreg, swav or simsiam")
-    convert.add_argument("--backbone", default="resnet50", help="(resnet50)")
-    convert.add_argument("--epochs", type=int, help="where the file does not say")
-    convert.add_argument(
-        "--method-params", type=json.loads, default={}, help="of its heads, as JSON", metavar="JSON"
-    )
+    for parser in (download, convert):
+        _add_study(parser)
+        parser.add_argument("--base", required=True, help="a base of the study, e.g. vicreg")
     inspect = _add(
         actions,
         "inspect",
@@ -547,28 +541,37 @@ def _download(options: argparse.Namespace) -> Reply:
     from dataclasses import asdict
 
     from e2mc.models.download import download
+    from e2mc.study import ReleasedCheckpoint, load_study
 
-    source = download(options.url, options.output, expected_sha256=options.sha256)
-    text = f"{options.output}: {source.size} bytes, SHA-256 {source.sha256}"
-    return Reply(text, {"file": str(options.output), **asdict(source)})
+    study = load_study(options.study)
+    released = _base(study, options.base).checkpoint
+    if not isinstance(released, ReleasedCheckpoint):
+        raise ValueError(f"base {options.base!r} of study {study.name} is no released checkpoint")
+    path = study.download_path(options.base)
+    source = download(released.url, path, expected_sha256=released.sha256)
+    text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
+    return Reply(text, {"file": str(path), **asdict(source)})
 
 
 def _convert(options: argparse.Namespace) -> Reply:
-    from e2mc.models.released import FORMATS, convert_released
+    from e2mc.steps import convert_base
+    from e2mc.study import OwnCheckpoint, load_study
 
-    if options.format not in FORMATS:
+    study = load_study(options.study)
+    base = _base(study, options.base)
+    if not base.converted:
+        raise ValueError(f"base {options.base!r} of study {study.name} needs no conversion")
+    original = study.download_path(options.base)
+    if isinstance(base.checkpoint, OwnCheckpoint):
+        original = Path(base.checkpoint.path)
+    elif not original.exists():
         raise ValueError(
-            f"format {options.format!r} does not exist, expected one of {', '.join(FORMATS)}"
+            f"{original} does not exist: run `e2mc checkpoint download --study {study.name} "
+            f"--base {options.base}` first"
         )
-    converted = convert_released(
-        options.file,
-        options.format,
-        backbone=options.backbone,
-        method_params=options.method_params,
-        epochs=options.epochs,
-    )
-    converted.save(options.output)
-    return _written({"checkpoint": options.output})
+    output = study.converted_path(options.base)
+    convert_base(study, options.base, original, output)
+    return _written({"checkpoint": output})
 
 
 def _inspect(options: argparse.Namespace) -> Reply:
@@ -599,6 +602,24 @@ def _machine_commands(commands: Any) -> None:
         "e2mc doctor --study fashion",
     )
     _add_study(doctor)
+    estimate = _add(
+        commands,
+        "estimate",
+        _estimate,
+        "estimate GPU-hours and disk space of every row of the tables",
+        "e2mc estimate --study paper --rate vicreg=900 swav=500 simsiam=900 features=3000 "
+        "fine-tuning=1500",
+    )
+    _add_study(estimate)
+    rates = estimate.add_mutually_exclusive_group(required=True)
+    rates.add_argument("--rates", type=Path, help="CSV file of measured images per second")
+    rates.add_argument(
+        "--rate",
+        type=_rate,
+        nargs="+",
+        metavar="WHAT=NUMBER",
+        help="images per second of one GPU: each method, features, fine-tuning",
+    )
     schema = _add(
         commands,
         "schema",
@@ -623,6 +644,28 @@ def _doctor(options: argparse.Namespace) -> Reply:
     findings = diagnose(options.study)
     ok = all(finding.status != PROBLEM for finding in findings)
     return Reply(as_text(findings), as_data(findings), ok)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    """One WHAT=NUMBER of --rate."""
+    what, _, number = text.partition("=")
+    try:
+        return what, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected WHAT=NUMBER, e.g. vicreg=900, found {text!r}"
+        ) from None
+
+
+def _estimate(options: argparse.Namespace) -> Reply:
+    from e2mc.estimate import Rates, estimate, read_rates
+    from e2mc.study import load_study, read_config
+
+    rates = read_rates(options.rates) if options.rates else Rates(dict(options.rate))
+    frame = estimate(load_study(options.study), rates, keep=read_config().keep)
+    table = frame.to_string(index=False, float_format="{:,.1f}".format)
+    data = {"rates": rates.origin, "rows": frame.to_dict(orient="records")}
+    return Reply(f"{table}\n\nRates: {rates.origin}.", data)
 
 
 def _schema(options: argparse.Namespace) -> Reply:

@@ -18,8 +18,9 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def in_copy(tmp_path, monkeypatch):
-    """A folder with the studies and nothing else."""
-    (tmp_path / "studies").symlink_to(REPOSITORY / "studies")
+    """A folder with the studies, the configuration and nothing else."""
+    for name in ("studies", "config.yaml"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,11 +51,16 @@ def commands(parser=None, before=()):
         (["table", "table1"], r"no result of table1 is there \(e.g. results/fashion/evaluations/"),
         (["separability", "--base", "swav_long", "--arm", "base"], "run `e2mc data"),
         (["checkpoint", "inspect", "nothing.pt"], "nothing.pt does not exist"),
-        (["checkpoint", "download", "ftp://a.org/b", "b"], "expected an http or https address"),
+        (["checkpoint", "download", "--base", "vicreg"], "is no released checkpoint"),
+        (["checkpoint", "convert", "--base", "vicreg"], "needs no conversion"),
         (
-            ["checkpoint", "convert", "a.pth", "b.pt", "--format", "moco"],
-            "format 'moco' does not exist, expected one of vicreg, swav, simsiam",
+            ["checkpoint", "convert", "--study", "paper", "--base", "vicreg"],
+            "released.pth does not exist: run `e2mc checkpoint download --study paper",
         ),
+        (["check-data"], "study fashion has no images on disk: nothing to check"),
+        (["check-data", "--study", "paper"], "set data_folders.imagenet in config.yaml"),
+        (["estimate", "--rate", "vicreg=9"], "estimates are of studies with data on disk"),
+        (["estimate", "--study", "paper", "--rate", "vicreg=9"], "no rate for"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, capsys):
@@ -79,7 +85,8 @@ def test_every_command_has_help_with_an_example_that_parses(words, parser, capsy
 
 
 def test_wrong_usage_is_status_2(capsys):
-    for arguments in ([], ["nonsense"], ["continue"], ["checkpoint"]):
+    estimate = ["estimate", "--rate", "vicreg"]
+    for arguments in ([], ["nonsense"], ["continue"], ["checkpoint"], estimate):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
@@ -159,6 +166,14 @@ def test_report_needs_a_finished_study(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "the report of fashion could not be made, is `snakemake all` finished?" in error
     assert not Path("results/fashion/report.html").exists()
+
+
+def test_estimate(capsys):
+    rates = ["vicreg=900", "swav=500", "simsiam=900", "features=3000", "fine-tuning=1500"]
+    assert main(["estimate", "--study", "paper", "--rate", *rates, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rates"] == "given, not measured"
+    assert told["rows"][-1]["table"] == "together" and told["rows"][-1]["GPU-hours"] > 100
 
 
 def test_inspect(capsys):
