@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import trees
 
 from e2mc.data.errors import DataError
 from e2mc.data.images import Splits
+from e2mc.state import sha256
 from e2mc.steps import check_data, index_data
 from e2mc.study import load_study
 
@@ -80,6 +85,34 @@ def test_list_that_changed(study, tmp_path):
     with pytest.raises(DataError, match=f"1percent.txt has SHA-256 .*, the study names {sha}"):
         index_data(load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path, output)
     assert not output.exists()
+
+
+@pytest.fixture
+def served(study):
+    """Address of the folder over HTTP."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=os.getcwd())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_list_is_downloaded_and_checked(study, served, tmp_path):
+    output = study.dataset_path("images")
+    published = sha256(Path("lists/1percent.txt"))
+    text = Path("on_disk.yaml").read_text()
+    entry = f"{{source: {served}/lists/1percent.txt, sha256: '{published}', count: 8}}"
+    text = text.replace("{source: lists/1percent.txt, count: 8}", entry)
+    Path("on_disk.yaml").write_text(text)
+    found = index_data(
+        load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path / "new", output
+    )
+    assert len(found.lists["1percent"]) == 8
+    Path("on_disk.yaml").write_text(text.replace(published, "0" * 64))
+    with pytest.raises(OSError, match=f"has SHA-256 {published}, expected 0000"):
+        index_data(
+            load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path / "other", output
+        )
 
 
 def test_study_in_memory_has_nothing_to_check(study):

@@ -27,6 +27,7 @@ from e2mc.data.source import Batch
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, finish_view
 
 PIECE = 16  # images that a worker decodes before it hands them over
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ATTEMPTS = 10  # boxes that are tried before the centre is taken, as in torchvision
 
 # (3, h, w) bytes and four numbers in [0, 1) -> (3, size, size) bytes
@@ -243,6 +244,11 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
+    try:  # a container may see all cores and be given the time of a few
+        quota, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        pass
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 

@@ -14,7 +14,7 @@ import torch
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def read_imagenet(folder: Path) -> tuple[ImageFiles, ImageFiles]:
@@ -45,21 +45,26 @@ def _classes(folder: Path, part: str) -> Iterator[tuple[str, list[str]]]:
         )
     with os.scandir(root) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    names = [entry.name for entry in found if entry.is_dir()]
+    names = [entry.name for entry in found if entry.is_dir() and not entry.name.startswith(".")]
     if not names:
-        loose = sum(entry.name.lower().endswith(SUFFIXES) for entry in found)
+        loose = sum(_is_image(entry.name) for entry in found)
         raise DataError(
             f"{root} has no class folders ({loose} images lie in it directly): sort the images "
             "into one folder per class"
         )
     for name in names:
-        files = sorted(file for file in os.listdir(root / name) if file.lower().endswith(SUFFIXES))
+        files = sorted(file for file in os.listdir(root / name) if _is_image(file))
         if not files:
             raise DataError(
-                f"class {name} has no images in {root}: expected {', '.join(SUFFIXES)} files; "
+                f"class {name} has no images in {root}: expected {', '.join(SUFFIXES[:3])} files; "
                 "unpack it again, or remove the folder if there is no such class"
             )
         yield name, files
+
+
+def _is_image(name: str) -> bool:
+    """By its name; macOS leaves hidden files beside images that end like them."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _files(folder: Path, part: str, classes: dict[str, list[str]]) -> ImageFiles:

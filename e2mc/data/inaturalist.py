@@ -29,7 +29,8 @@ def read_inaturalist_2018(folder: Path) -> tuple[ImageFiles, ImageFiles]:
         DataError: when a file is missing or not of this format, an image is not on disk or has no
             category, or a category has no training image.
     """
-    contents = [_read(folder / name) for name in LISTS]
+    parts = ("images", "annotations")
+    contents = [_read(folder / LISTS[0], (*parts, "categories")), _read(folder / LISTS[1], parts)]
     categories = {
         int(entry["id"]): str(entry.get("name", entry["id"])) for entry in contents[0]["categories"]
     }
@@ -48,7 +49,7 @@ def read_inaturalist_2018(folder: Path) -> tuple[ImageFiles, ImageFiles]:
     return train, val
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, wanted: tuple[str, ...]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,7 +59,6 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}): fetch it again") from None
-    wanted = ("images", "annotations", "categories")
     missing = [key for key in wanted if not isinstance(content, dict) or key not in content]
     if missing:
         raise DataError(

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from e2mc.data.errors import DataError
-from e2mc.data.files import ImageFiles, crop_box, decode, plain_crop, random_crop
+from e2mc.data.files import ImageFiles, crop_box, decode, plain_crop, random_crop, usable_cores
 from e2mc.data.images import Splits
 from e2mc.data.source import Batch
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
@@ -164,6 +164,21 @@ def test_broken_file_is_one_sentence_that_names_it(files, tmp_path):
     assert [problem.split(".JPEG")[0].rsplit("/")[-1] for problem in broken.broken()] == [
         "cut", "text", "empty", "gone"
     ]  # fmt: skip
+
+
+def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path):
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr("e2mc.data.files.CPU_QUOTA", quota)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert usable_cores() == 12
+    for text, expected in (("max 100000", 12), ("350000 100000", 4), ("9900000 100000", 12)):
+        quota.write_text(text)
+        assert usable_cores() == expected
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert usable_cores() == 6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    assert usable_cores() == 1
 
 
 def test_splits_of_files_survive_a_round_trip(files, tmp_path):

@@ -33,6 +33,8 @@ def voc(tmp_path):
 
 def test_imagenet(imagenet):
     (imagenet / "train/n00000001/notes.txt").write_text("no image")
+    (imagenet / "train/n00000001/._n00000001_1.JPEG").write_text("of macOS")
+    (imagenet / "train/.cache").mkdir()
     train, val = read_imagenet(imagenet)
     assert (len(train), len(val)) == (24, 12)
     assert train.classes == val.classes == tuple(f"n{i:08d}" for i in range(4))
