@@ -155,7 +155,7 @@ def convert_own(
     """Converts a state dict of one's own; heads that it lacks are created fresh, and said so.
 
     Args:
-        path: a file of ``torch.save``.
+        path: a file of ``torch.save``, or one in Hugging Face's format, ``.safetensors``.
         keys: where its weights are and how they are called.
         backbone: name of the backbone.
         in_channels: channels of the images.
@@ -258,7 +258,24 @@ def exclude_bias_and_norm(parameter: Tensor) -> bool:
 
 
 def _read(path: Path) -> Any:
+    if Path(path).suffix == ".safetensors":
+        return _read_safetensors(path)
     return read_tensors(path, [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")])
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """A file of Hugging Face's format, which holds nothing but named tensors."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{path} needs safetensors: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint {path} does not exist") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
 
 
 def _is_weights(value: Any) -> bool:

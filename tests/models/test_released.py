@@ -312,6 +312,22 @@ def test_two_keys_for_one_place(models, tmp_path):
         own(tmp_path / "own.pth", KeyMap(prefixes={"q.": "backbone.", "k.": "backbone."}))
 
 
+def test_own_file_in_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    theirs = official.ResNet(WIDTH, LAYERS)
+    path = tmp_path / "own.safetensors"
+    safetensors.save_file(theirs.state_dict(), path)
+    made = own(path, KeyMap(drop=("fc.",)))
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(made.load_backbone()(images), theirs.eval()(images))
+    assert inspect_checkpoint(path)["tensors"] == len(theirs.state_dict())
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"own\.safetensors is damaged"):
+        own(path, KeyMap())
+    with pytest.raises(CheckpointError, match="does not exist"):
+        own(tmp_path / "nowhere.safetensors", KeyMap())
+
+
 def test_own_network_of_torchvision(tmp_path):
     from torchvision import models
 
