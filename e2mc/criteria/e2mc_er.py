@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -61,18 +62,23 @@ class E2MCER(E2MC):
         )
         check_options(kappa, estimator)
         self.sphere_weight = sphere_weight
-        self.sphere_options = {
-            "kappa": kappa,
-            "estimator": estimator,
-            "leave_one_out": leave_one_out,
-        }
+        self.kappa = kappa
+        self.estimator = estimator
+        self.leave_one_out = leave_one_out
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
-        value = sum(
-            entropy(normalize(z), **self.sphere_options, sizes=sizes, group=self.group)
+        entropies = [
+            entropy(
+                normalize(z),
+                self.kappa,
+                self.estimator,
+                leave_one_out=self.leave_one_out,
+                sizes=sizes,
+                group=self.group,
+            )
             for z in views
-        )
+        ]
         return {
             **super().compute(views, sizes),
-            "sphere_entropy": (-self.sphere_weight, value / len(views)),
+            "sphere_entropy": (-self.sphere_weight, torch.stack(entropies).mean()),
         }

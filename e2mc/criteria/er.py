@@ -321,7 +321,7 @@ class ER(Criterion):
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         kappa = self._kappa()
         spheres = [normalize(z) for z in views]
-        value = sum(
+        entropies = [
             entropy(
                 e,
                 kappa,
@@ -331,14 +331,15 @@ class ER(Criterion):
                 group=self.group,
             )
             for e in spheres
-        )
-        terms = {"entropy": (-self.entropy_weight, value / len(spheres))}
+        ]
+        terms = {"entropy": (-self.entropy_weight, torch.stack(entropies).mean())}
         pairs = list(combinations(spheres, 2))
         if pairs:
             # a rank without rows has no mean
-            cosines = sum(self.total((e * f).sum()) for e, f in pairs) / (len(pairs) * sum(sizes))
-            error = log_normaliser(kappa, views[0].shape[1]) - kappa * cosines
-            terms["reconstruction"] = (self.reconstruction_weight, error.to(cosines.dtype))
+            sums = torch.stack([(e * f).sum() for e, f in pairs])
+            cosine = self.total(sums).mean() / sum(sizes)
+            error = log_normaliser(kappa, views[0].shape[1]) - kappa * cosine
+            terms["reconstruction"] = (self.reconstruction_weight, error.to(cosine.dtype))
         return terms
 
     def _kappa(self) -> float | Tensor:

@@ -119,13 +119,13 @@ class SIGReg(Criterion):
         n, d = sum(sizes), views[0].shape[1]
         directions = random_directions(d, self.directions, self.step).to(views[0])
         t, normal = self.t.to(directions), (-self.t.square() / 2).exp()
-        value = 0.0
+        statistics = []
         for z in views:
             angles = (z @ directions)[..., None] * t
             sums = torch.stack([angles.cos().sum(dim=0), angles.sin().sum(dim=0)])
             real, imaginary = self.total(sums) / n
             distance = (real - normal.to(t)).square() + imaginary.square()
-            value += n * (distance @ (self.rule * normal).to(t)).mean()
+            statistics.append(n * (distance @ (self.rule * normal).to(t)).mean())
         if self.training:
             self.step += 1
-        return {"epps_pulley": (self.weight, value / len(views))}
+        return {"epps_pulley": (self.weight, torch.stack(statistics).mean())}

@@ -66,7 +66,7 @@ def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:
         "reconstruction": error,
         "bound": entropy - error,
         "marginal_entropy": marginal,
-        "uniform": log_normaliser(0.0, z1.shape[1]),
+        "uniform": float(log_normaliser(0.0, z1.shape[1])),
     }
 
 

@@ -175,7 +175,7 @@ class DeepCluster(Method):
             ]
             targets = self.assignments[:, self.indices].repeat(1, len(views))
             errors = [F.cross_entropy(logits[h].flatten(0, 1), targets[h]) for h in heads]
-            loss = sum(errors) / len(errors)
+            loss = torch.stack(errors).mean()
             terms = {"deepcluster": loss.detach()}
             if self.objective == "er":
                 shown = [p.softmax(dim=2) for p in logits]

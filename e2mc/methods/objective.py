@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,9 +43,9 @@ def er_on_sphere(
 
     Source: Rodríguez-Gálvez et al., 2023 (arXiv 2307.10907), section 4.
     """
-    value = sum(entropy(F.normalize(z), kappa, group=group) for z in embeddings)
+    entropies = [entropy(F.normalize(z), kappa, group=group) for z in embeddings]
     errors = [reconstruction(F.normalize(p), F.normalize(z), kappa) for p, z in pairs]
-    return _bound(value / len(embeddings), sum(errors) / len(errors))
+    return _bound(torch.stack(entropies).mean(), torch.stack(errors).mean())
 
 
 def er_of_assignments(
@@ -63,8 +64,8 @@ def er_of_assignments(
 
     Source: Rodríguez-Gálvez et al., 2023 (arXiv 2307.10907), section 4.
     """
-    value = sum(entropy(p, support="discrete", group=group) for p in assignments)
-    return _bound(value / len(assignments), error)
+    entropies = [entropy(p, support="discrete", group=group) for p in assignments]
+    return _bound(torch.stack(entropies).mean(), error)
 
 
 def _bound(value: Tensor, error: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -187,7 +187,7 @@ class SwAV(Method):
             for v in range(len(p))
             if v != i
         ]
-        return er_of_assignments(first, sum(errors) / len(errors), self.sinkhorn_options["group"])
+        return er_of_assignments(first, torch.stack(errors).mean(), self.sinkhorn_options["group"])
 
     @torch.no_grad()
     def _assign(self, embeddings: Tensor) -> Tensor:

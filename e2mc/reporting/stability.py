@@ -77,7 +77,8 @@ def stability_points(study: Study, results: pd.DataFrame) -> list[Point]:
         for base in getattr(shown, axis):
             spec = study.training_spec(Run(base, BASE, 0, None))
             found = scores.get((base, BASE, shown.column, "raw"), {})
-            value = spec.batch_size if axis == "batch_size" else study.momentum(base)
+            momentum = study.momentum(base)
+            value = spec.batch_size if axis == "batch_size" or momentum is None else momentum
             objective = spec.method.params.get("objective", "own")
             by_seed = {seed: score for (seed, _), score in found.items()}
             points.append(Point(axis, spec.method.name, objective, value, base, by_seed))
@@ -118,26 +119,29 @@ def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Differ
 
 def verdict(points: Sequence[Point]) -> str:
     """What the points say about the claim, in one line for each method and axis."""
-    words = {1: "the claim holds", -1: "the claim does not hold", 0: "within noise"}
+    words = {
+        1: "the claim holds",
+        -1: "the claim does not hold",
+        0: "within noise",
+        None: "one seed, hence no verdict",
+    }
     lines = []
     for axis, name in AXES.items():
         for method in dict.fromkeys(p.method for p in points if p.axis == axis):
             gain = gain_in_stability(points, axis, method)
             if gain is None:
                 continue
-            said = words.get(gain.sign, "one seed, hence no verdict")
             lines.append(
                 f"- {_label(method)}, {name}: from the largest to the smallest, ER loses "
                 f"{abs(gain.mean):.2f} points {'less' if gain.mean > 0 else 'more'} than the own "
-                f"objective: {said} (n = {gain.n})."
+                f"objective: {words[gain.sign]} (n = {gain.n})."
             )
     return "\n".join(lines)
 
 
 def stability_markdown(study: Study, points: Sequence[Point]) -> str:
     """One table per axis, the claim and what the points say about it."""
-    column = study.paradigms[study.stability.column].label
-    text = [f"# {study.title}: {column}, percent\n", f"> {CLAIM}\n>\n> {SOURCE}\n"]
+    text = [f"# {study.title}: {_column_label(study)}, percent\n", f"> {CLAIM}\n>\n> {SOURCE}\n"]
     for axis, of_axis in _by_axis(points).items():
         values = sorted({p.value for p in of_axis})
         head = " | ".join(["method", "objective", *(f"{value:g}" for value in values)])
@@ -148,6 +152,12 @@ def stability_markdown(study: Study, points: Sequence[Point]) -> str:
             text.append(" | ".join([f"| {_label(method)}", OBJECTIVES[objective], *cells]) + " |")
         text.append("")
     return "\n".join([*text, verdict(points), ""])
+
+
+def _column_label(study: Study) -> str:
+    if study.stability is None:
+        raise ValueError(f"study {study.name} has no stability: add the key to its file")
+    return study.paradigms[study.stability.column].label
 
 
 def _by_axis(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -191,7 +201,7 @@ def stability_figure(study: Study, points: Sequence[Point]) -> Figure:
         for axes, (axis, of_axis) in zip(panels, of_axes.items(), strict=True):
             _panel(axes, [p for p in of_axis if p.scores])
             axes.set_xlabel(AXES[axis])
-        panels[0].set_ylabel(f"{study.paradigms[study.stability.column].label}, percent")
+        panels[0].set_ylabel(f"{_column_label(study)}, percent")
         figure.legend(
             handles=curve_legend({p.method for p in points}), loc="outside upper center", ncols=4
         )
