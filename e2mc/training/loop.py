@@ -211,10 +211,7 @@ class _Run:
         if spec.criterion is not None:
             self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)
             self.criterion.to(device)
-        groups = self.method.parameter_groups()
-        if self.criterion is not None and trainable(self.criterion):
-            groups.append({"name": "criterion", "params": trainable(self.criterion)})
-        self.optimizer = create_optimizer(spec.optimizer, groups)
+        self.optimizer = create_optimizer(spec.optimizer, self.method.parameter_groups())
         if spec.restore_optimizer and start is not None:
             if start.optimizer is None:
                 raise CheckpointError(
@@ -225,6 +222,9 @@ class _Run:
             self.optimizer.load_state_dict(start.optimizer)
             for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
                 group.update(setting, params=group["params"])
+        if self.criterion is not None and trainable(self.criterion):
+            own = {"name": "criterion", "params": trainable(self.criterion)}
+            self.optimizer.add_param_group(own)
         self.initial_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(
             torch.device(device).type, enabled=spec.precision == "float16"

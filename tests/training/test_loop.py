@@ -398,6 +398,17 @@ def test_learnable_kappa_is_trained(images):
     assert run.criterion.log_kappa.item() != before
 
 
+def test_learnable_kappa_goes_with_a_restored_optimizer(images, tmp_path):
+    pretrain(spec_of(keep_optimizer=True), images, tmp_path / "base.pt")
+    start = load_checkpoint(tmp_path / "base.pt")
+    params = {"reconstruction_weight": 1.0, "learnable_kappa": True}
+    spec = spec_of(restore_optimizer=True, criterion=Component("er", params))
+    run = loop._Run(spec, images, start, "cpu")
+    assert [group["name"] for group in run.optimizer.param_groups] == ["all", "criterion"]
+    assert len(run.optimizer.state) == len(run.optimizer.param_groups[0]["params"])
+    run.advance(run.views())
+
+
 def test_deepcluster_fills_its_bank_with_every_image(images):
     """Also with those that the epochs leave out."""
     run = loop._Run(spec_of("deepcluster"), images, None, "cpu")
