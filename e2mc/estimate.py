@@ -21,6 +21,7 @@ from e2mc.study import (
     BASE_ARM,
     SVM,
     FineTune,
+    Images,
     Labelled,
     Linear,
     OnDisk,
@@ -92,7 +93,7 @@ def estimate(
     Solving SVMs and everything else that a GPU waits for is left out.
 
     Args:
-        study: with data on disk, whose image counts it states.
+        study: whose data are on disk, so that it states the counts of images.
         rates: images per second on one GPU.
         keep: which checkpoints stay when their dependants are done, see ``Config.keep``.
 
@@ -107,11 +108,6 @@ def estimate(
     """
     import pandas as pd
 
-    if not isinstance(study.data, OnDisk):
-        raise ValueError(
-            f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk"
-        )
     columns_of: dict[Run, set[str]] = {}
     shown: list[tuple[str, str, str, list[Run]]] = []
     for name, table in study.tables.items():
@@ -201,9 +197,19 @@ class _Cost:
         }
 
 
+def _images(study: Study, dataset: str) -> Images:
+    """A data set and its counts; ValueError for a study that does not state them."""
+    if not isinstance(study.data, OnDisk):
+        raise ValueError(
+            f"study {study.name} does not say how many images it has: estimates are of studies "
+            "with data on disk"
+        )
+    return study.data.sets[dataset]
+
+
 def _count(study: Study, dataset: str, split: str) -> int:
     """Images of "train", "test", or "held out": the validation images, the test's without any."""
-    images = study.data.sets[dataset]
+    images = _images(study, dataset)
     if split == "train":
         return images.train - images.validation
     return images.test if split == "test" or not images.validation else images.validation
@@ -212,7 +218,7 @@ def _count(study: Study, dataset: str, split: str) -> int:
 def _labelled(study: Study, paradigm: Labelled) -> int:
     """How many training images a paradigm learns from."""
     if paradigm.label_list is not None:
-        return study.data.sets[paradigm.dataset].lists[paradigm.label_list].count
+        return _images(study, paradigm.dataset).lists[paradigm.label_list].count
     return round(paradigm.fraction * _count(study, paradigm.dataset, "train"))
 
 
@@ -228,10 +234,9 @@ def _frozen_images(study: Study, paradigms: Mapping[str, Linear | SVM]) -> int:
     for paradigm in paradigms.values():
         spatial = isinstance(paradigm, SVM) or paradigm.spatial
         splits.add((paradigm.dataset, "test", spatial))
-        once = isinstance(paradigm, SVM) or paradigm.views is None
-        if once or "whitened" in paradigm.features:
+        if isinstance(paradigm, SVM) or paradigm.views is None or "whitened" in paradigm.features:
             splits.add((paradigm.dataset, "train", spatial))
-        if study.data.sets[paradigm.dataset].validation:
+        if _images(study, paradigm.dataset).validation:
             splits.add((paradigm.dataset, "held out", spatial))
     return images + sum(_count(study, dataset, split) for dataset, split, _ in splits)
 

@@ -357,16 +357,19 @@ def _model(method: Method) -> dict[str, Tensor]:
 
 def _epochs(said: int | None, epochs: int | None, path: Path) -> int:
     """How long a file was pre-trained: as it says, as the study says, and both the same."""
-    if epochs is None and not isinstance(said, int):
-        raise CheckpointError(
-            f"{path} does not say for how many epochs it was pre-trained: give epochs in the study"
-        )
-    if epochs is not None and said is not None and said != epochs:
+    if epochs is None:
+        if not isinstance(said, int):
+            raise CheckpointError(
+                f"{path} does not say for how many epochs it was pre-trained: give epochs in the "
+                "study"
+            )
+        return said
+    if said not in (None, epochs):
         raise CheckpointError(
             f"{path} says it was pre-trained for {said} epochs, the study says {epochs}: "
             "correct one or leave epochs out"
         )
-    return said if epochs is None else epochs
+    return epochs
 
 
 def _lars_state(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class TimmBackbone(nn.Module):
             ) from error
         if not timm.is_model(name):
             raise ValueError(f"timm has no model {name!r}: see timm.list_models()")
-        self.network = timm.create_model(
+        self.network: Any = timm.create_model(
             name, pretrained=False, num_classes=0, in_chans=in_channels
         )
         self.feature_dim = self.network.num_features
