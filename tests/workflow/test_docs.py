@@ -1,0 +1,161 @@
+"""Every command and every example of the documentation runs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2mc.cli import main, make_parser
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")]
+PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
+# pages whose commands need the files that they tell one to write; they have tests of their own
+EXTENDING = ("add-a-criterion.md", "add-a-method.md")
+# data that are not here
+NOT_HERE = {"check-data", "download", "convert"}
+
+
+def blocks(page, language):
+    """Fenced blocks of a page in a language; "" for those without one."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [
+        re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+        for indent, name, text in found
+        if name == language
+    ]
+
+
+def commands(page):
+    """Command lines of a page, without comments."""
+    lines = "\n".join(blocks(page, "sh") + blocks(page, "")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].split(" # ")[0].strip() for line in lines if line.strip()]
+
+
+def listed():
+    return [
+        pytest.param(command, id=f"{page.stem}: {command[:60]}")
+        for page in PAGES
+        if page.name not in EXTENDING
+        for command in dict.fromkeys(commands(page))
+    ]
+
+
+def succeed(words, **options):
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", listed())
+def test_command_runs(command, request, monkeypatch, capsys):
+    program, *words = shlex.split(command)
+    if program == "make":
+        succeed(["make", "--dry-run", "--always-make", *words], cwd=REPOSITORY)
+    elif program == "snakemake":
+        checkout = request.getfixturevalue("checkout")
+        planned = [sys.executable, "-m", "snakemake", "--dry-run", *words]
+        succeed(planned, cwd=checkout.folder, env=checkout.environment())
+    elif program == "e2mc" and ">" in words:
+        assert main(words[: words.index(">")]) == 0
+        assert capsys.readouterr().out == (REPOSITORY / words[words.index(">") + 1]).read_text()
+    elif program == "e2mc":
+        options = make_parser().parse_args(words)
+        if getattr(options, "study", None) == "paper" and NOT_HERE & {*words}:
+            return
+        monkeypatch.chdir(request.getfixturevalue("copy_of_finished").folder)
+        if getattr(options, "study", None) == "fashion":
+            words += ["--study", "smoke"]  # the same, in seconds
+        if getattr(options, "launcher", "local") == "slurm":
+            words += ["--launcher", "local"]  # jobs are tested in tests/slurm
+        assert main(words) == 0, capsys.readouterr().err
+    elif program == "python":
+        tool = words[1]
+        assert tool in ("pytest", "build")
+        only_a_look = ["--collect-only", "-q"] if tool == "pytest" else ["--help"]
+        succeed([sys.executable, *words, *only_a_look], cwd=REPOSITORY)
+    elif program == "tensorboard":
+        pytest.importorskip("tensorboard")
+        succeed([sys.executable, "-m", "tensorboard.main", "--version"])
+    else:
+        assert command == ". .venv/bin/activate", f"no test knows how to run {command}"
+
+
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", *PAGES[3:]], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+class Extended:
+    """A checkout with a copy of the package to which the files of a page are added."""
+
+    def __init__(self, checkout, page):
+        self.checkout, self.page = checkout, REPOSITORY / "docs" / page
+        shutil.copytree(REPOSITORY / "e2mc", checkout.folder / "e2mc")
+        self.code, self.line = blocks(self.page, "python")
+        (self.yaml,) = blocks(self.page, "yaml")
+
+    def add_module(self, kind, registry):
+        file, module = re.search(rf"`(e2mc/{kind}/(\w+)\.py)`", self.page.read_text()).groups()
+        (self.checkout.folder / file).write_text(self.code)
+        line = self.line.strip()
+        name = line.rstrip(",").split()[-1]
+        path = self.checkout.folder / f"e2mc/{kind}/__init__.py"
+        text = re.sub(rf"^{registry}.*?\{{", rf"\g<0>{line} ", path.read_text(), flags=re.MULTILINE)
+        path.write_text(
+            text.replace(
+                f"\nfrom e2mc.{kind}.base",
+                f"\nfrom e2mc.{kind}.{module} import {name}\nfrom e2mc.{kind}.base",
+                1,
+            )
+        )
+
+    def add_to_study(self, section):
+        path = self.checkout.folder / "studies/fashion.yaml"
+        added = "".join(f"  {line}\n" for line in self.yaml.splitlines())
+        start = f"\n{section}:\n"
+        assert path.read_text().count(start) == 1
+        path.write_text(path.read_text().replace(start, start + added))
+
+    def run(self, *words):
+        environment = self.checkout.environment()
+        environment["PYTHONPATH"] = str(self.checkout.folder)
+        return succeed(words, cwd=self.checkout.folder, env=environment)
+
+    def run_commands(self):
+        for command in commands(self.page):
+            program, *words = shlex.split(command)
+            if program == "snakemake":
+                self.run(sys.executable, "-m", "snakemake", "--dry-run", *words)
+            elif program == "e2mc":
+                self.run(sys.executable, "-m", "e2mc.cli", *words, "--study", "smoke")
+
+
+def test_criterion_of_the_docs(copy_of_finished):
+    extended = Extended(copy_of_finished, "add-a-criterion.md")
+    extended.add_module("criteria", "CRITERIA")
+    extended.add_to_study("arms")
+    extended.run_commands()
+    path = "results/smoke/continued/swav_long/fourth-moment/base0-cont0/training.csv"
+    assert "fourth-moment/moment" in (copy_of_finished.folder / path).read_text()
+
+
+def test_method_of_the_docs(copy_of_finished):
+    extended = Extended(copy_of_finished, "add-a-method.md")
+    extended.add_module("methods", "METHODS")
+    extended.add_to_study("bases")
+    smoke = copy_of_finished.folder / "studies/smoke.yaml"
+    small = "bases:\n  barlow_twins: {pretraining: {epochs: 1}}\n"
+    smoke.write_text(smoke.read_text().replace("bases:\n", small))
+    extended.run_commands()
+    path = "results/smoke/bases/barlow_twins/base0/training.csv"
+    rows = (copy_of_finished.folder / path).read_text().splitlines()
+    assert "barlow_on_diagonal" in rows[0] and len(rows) > 1
