@@ -159,3 +159,10 @@ def test_method_of_the_docs(copy_of_finished):
     path = "results/smoke/bases/barlow_twins/base0/training.csv"
     rows = (copy_of_finished.folder / path).read_text().splitlines()
     assert "barlow_on_diagonal" in rows[0] and len(rows) > 1
+
+
+def test_study_of_the_docs(checkout):
+    _, study = blocks(REPOSITORY / "docs/own-data.md", "yaml")
+    (checkout.folder / "studies/birds.yaml").write_text(study)
+    jobs = checkout.jobs("all", study="birds")
+    assert (jobs["convert_base"], jobs["continue_pretraining"]) == (1, 6)
