@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.source import Batch, LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, plain_view, random_views
@@ -119,8 +121,22 @@ class Splits:
 
     @classmethod
     def load(cls, path: Path) -> Splits:
-        """Reads what ``save`` wrote; the images stay on disk until they are touched."""
-        content = torch.load(path, weights_only=True, mmap=True)
+        """Reads what ``save`` wrote; the images stay on disk until they are touched.
+
+        Raises DataError when the file is damaged or of another version of this package.
+        """
+        try:
+            content = torch.load(path, weights_only=True, mmap=True)
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            raise DataError(
+                f"{path} is damaged ({str(error).splitlines()[0]}): make it again, "
+                f"`snakemake --cores 1 --force {path}`"
+            ) from error
+        if not isinstance(content, dict) or not {"classes", "lists"} <= content.keys():
+            raise DataError(
+                f"{path} is not a data set of this version: make it again, "
+                f"`snakemake --cores 1 --force {path}`"
+            )
         kind = ImageSet if "train_images" in content else ImageFiles
         classes = tuple(content.pop("classes"))
         lists = content.pop("lists")
