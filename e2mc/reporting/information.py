@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PANELS = {
     "entropy": "(a) entropy",
-    "reconstruction": "(b) reconstruction error",
+    "reconstruction": "(b) error",
     "bound": "(c) entropy − error",
     "marginal_entropy": "(d) marginal entropy",
 }
@@ -89,17 +89,15 @@ def information_figure(study: Study, curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def curve_endpoints(curves: pd.DataFrame) -> str:
-    """First and last measurements of every base as Markdown, mean over seeds."""
-    head = [
-        "base",
-        *(f"{title}, {when}" for title in PANELS.values() for when in ("before", "after")),
-    ]
-    lines = [f"| {' | '.join(head)} |", f"| :-- |{' --: |' * (len(head) - 1)}"]
+def curve_endpoints(study: Study, curves: pd.DataFrame) -> str:
+    """Every measure before and after the training as Markdown, in nats, mean over seeds."""
+    titles = [title.partition(" ")[2] for title in PANELS.values()]
+    lines = [f"| before → after | {' | '.join(titles)} |", f"| :-- |{' --: |' * len(titles)}"]
     for base, of_base in curves.groupby("base", sort=False):
         mean = of_base.groupby("epoch")[list(PANELS)].mean()
-        cells = [f"{mean[name].iloc[k]:.2f}" for name in PANELS for k in (0, -1)]
-        lines.append(f"| {base} | {' | '.join(cells)} |")
+        cells = [f"{mean[name].iloc[0]:.2f} → {mean[name].iloc[-1]:.2f}" for name in PANELS]
+        row = " | ".join(cells).replace("-", "−")
+        lines.append(f"| {study.bases[base].label} | {row} |")
     return "\n".join(lines) + "\n"
 
 

@@ -46,8 +46,8 @@ def test_figure_shows_the_mean_over_seeds_of_every_measure(measured):
 
 def test_endpoints_are_the_first_and_the_last_epoch(measured):
     write(measured)
-    lines = curve_endpoints(read_curves(measured)).splitlines()
-    assert lines[2].startswith("| swav_long | 1.50 | 3.50 | 2.00 | 1.00 |") and len(lines) == 4
+    lines = curve_endpoints(measured, read_curves(measured)).splitlines()
+    assert lines[2].startswith("| SwAV (long) | 1.50 → 3.50 | 2.00 → 1.00 |") and len(lines) == 4
 
 
 def test_missing_or_wrong_files_are_named(measured, study):

@@ -185,7 +185,9 @@ def information_output(checkpoint):
 
 def er_files():
     """What `all` makes of entropy and reconstruction, where the study has them."""
-    found = [] if STUDY.information is None else figure_files("information")
+    found = []
+    if STUDY.information is not None:
+        found += [*figure_files("information"), ROOT / "tables/information.md"]
     if STUDY.stability is not None:
         found += figure_files("stability")
         found += [ROOT / "tables" / f"stability.{kind}" for kind in ("csv", "md")]

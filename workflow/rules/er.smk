@@ -30,6 +30,7 @@ rule plot_information:
     input:
         [STUDY.information_path(run) for run in STUDY.information_runs()],
     output:
+        md=ROOT / "tables/information.md",
         pdf=ROOT / "figures/information.pdf",
         png=report(
             ROOT / "figures/information.png",
