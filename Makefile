@@ -30,6 +30,7 @@ $(BIN)/.installed: envs/constraints.txt pyproject.toml
 
 lint: env
 	ruff check . && ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 

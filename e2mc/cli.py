@@ -219,7 +219,8 @@ def _check_data(options: argparse.Namespace) -> Reply:
     from e2mc.steps import check_data
     from e2mc.study import load_study, read_config
 
-    lines = check_data(load_study(options.study), read_config().data_folders, options.decode)
+    folders: dict[str, Path | None] = dict(read_config().data_folders.items())
+    lines = check_data(load_study(options.study), folders, options.decode)
     return Reply("\n".join(lines), lines)
 
 
@@ -277,6 +278,7 @@ def _evaluate(options: argparse.Namespace) -> Reply:
     outputs = {name: study.result_path(run, name)}
     arguments = (study, run, _checkpoint(study, run), datasets, outputs, options.device)
     identity = {name: steps.evaluation_identity(study, run, name)}
+    rule: LaunchedRule
     if isinstance(paradigm, FineTune):
         step, rule = steps.evaluate_fine_tuned, "evaluate_fine_tuned"
     else:

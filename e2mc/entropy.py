@@ -189,7 +189,8 @@ def _block_entropy(
 def _sort(x: Tensor) -> tuple[Tensor, Tensor]:
     """Ascending rows, and the order that makes them so."""
     if x.device.type != "cpu" or x.dtype != torch.float32:
-        return tuple(x.sort(dim=1))
+        values, order = x.sort(dim=1)
+        return values, order
     # A CPU sorts numbers faster than pairs: here the order-preserving bits of the value, then its
     # position.
     bits = x.view(torch.int32)

@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,15 @@ class FrozenBackbone:
             self.backbone, images, **self._settings(dataset, spatial)
         ), images.labels
 
+    def known(self, dataset: str, split: str, spatial: bool = False) -> tuple[Tensor, Tensor]:
+        """Features and labels of a split that must have images."""
+        found = self.features(dataset, split, spatial)
+        if found is None:
+            raise ValueError(f"the {split} split of {dataset} has no images")
+        return found
+
     def _whitener(self, dataset: str) -> tuple[Tensor, Tensor]:
-        return whitening(self.features(dataset, "train")[0])
+        return whitening(self.known(dataset, "train")[0])
 
     def _moments(self, dataset: str, spatial: bool) -> Moments:
         """Of the training features, which are not kept."""
@@ -87,42 +95,44 @@ class FrozenBackbone:
         for batch in feature_batches(self.backbone, train, **self._settings(dataset, spatial)):
             moments = moments or Moments(batch.shape[1], batch.device)
             moments.add(batch)
+        assert moments is not None, "features of no images"
         return moments
 
     # --- paradigms ---
 
     def svm(self, paradigm: SVM) -> Scores:
         """One linear SVM per class on spatial features."""
-        return svm_probe(
-            *self.features(paradigm.dataset, "train", spatial=True),
-            *self.features(paradigm.dataset, "test", spatial=True),
-            protocol=paradigm.protocol,
-        )
+        features, labels = self.known(paradigm.dataset, "train", spatial=True)
+        test_features, test_labels = self.known(paradigm.dataset, "test", spatial=True)
+        return svm_probe(features, labels, test_features, test_labels, protocol=paradigm.protocol)
 
     def linear_cached(self, paradigm: Linear) -> Scores:
         """Linear heads on features that are computed once."""
         dataset = paradigm.dataset
         splits = self.splits(dataset)
         scores: list[dict] = []
-        details: dict[str, Any] = {"rank": rank_summary(self.features(dataset, "train")[0])}
+        details: dict[str, Any] = {"rank": rank_summary(self.known(dataset, "train")[0])}
         for kind in paradigm.features:
-            parts = {}
-            for split in ("train", "validation", "test"):
-                parts[split] = self.features(dataset, split)
-                if kind == "whitened" and parts[split] is not None:
-                    values, labels = parts[split]
-                    parts[split] = whiten(values, *self.whitener(dataset)), labels
+            of_kind = partial(self._cached, dataset, kind)
+            train, test = of_kind("train"), of_kind("test")
+            assert train is not None and test is not None
             found, details[kind] = linear_probe(
-                CachedFeatures(parts["train"][0]),
+                CachedFeatures(train[0]),
                 splits.train.labels,
                 label_subsets(paradigm, splits),
-                HeldOut(parts["test"], parts["validation"]),
+                HeldOut(test, of_kind("validation")),
                 classes=len(splits.train.classes),
                 protocol=paradigm.protocol,
                 features=kind,
             )
             scores += found
         return scores, details
+
+    def _cached(self, dataset: str, kind: str, split: str) -> tuple[Tensor, Tensor] | None:
+        found = self.features(dataset, split)
+        if found is None or kind == "raw":
+            return found
+        return whiten(found[0], *self.whitener(dataset)), found[1]
 
     def linear_streamed(self, paradigms: Mapping[str, Linear], state: Path) -> dict[str, Scores]:
         """Linear heads on new random views in every epoch, all from the same passes.
@@ -134,6 +144,7 @@ class FrozenBackbone:
         """
         first = next(iter(paradigms.values()))
         dataset, spatial = first.dataset, first.spatial
+        assert first.views is not None
         splits = self.splits(dataset)
         labels = splits.train.labels.to(self.device)
         stream = ViewFeatures(
@@ -158,7 +169,9 @@ class FrozenBackbone:
             for kind in paradigm.features
         }
         kinds = {kind for _, kind in probes}
-        held_out = {kind: self._held_out(dataset, spatial, kind) for kind in kinds}
+        held_out: dict[str, HeldOut] = {
+            kind: self._held_out(dataset, spatial, kind) for kind in kinds
+        }
         kept = EpochState(state, self._identity(paradigms))
         train_probes(stream, list(probes.values()), held_out, state=kept, what=", ".join(paradigms))
         shared: dict[str, Any] = {"trained_together": list(paradigms)}
@@ -173,7 +186,7 @@ class FrozenBackbone:
         return results
 
     def _held_out(self, dataset: str, spatial: bool, kind: str) -> HeldOut:
-        test = self.features(dataset, "test", spatial)
+        test = self.known(dataset, "test", spatial)
         validation = self.features(dataset, "validation", spatial)
         if kind == "raw":
             return HeldOut(test, validation)
@@ -182,13 +195,12 @@ class FrozenBackbone:
         def transform(features: Tensor) -> Tensor:
             return whiten(features, *whitener)
 
-        def transformed(part: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-            if part is None:
-                return None
+        def transformed(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             values = [transform(piece.to(self.device)).cpu() for piece in part[0].split(8192)]
             return torch.cat(values), part[1]
 
-        return HeldOut(transformed(test), transformed(validation), transform)
+        validation = None if validation is None else transformed(validation)
+        return HeldOut(transformed(test), validation, transform)
 
     def _identity(self, paradigms: Mapping[str, Linear]) -> str:
         return fingerprint(
@@ -210,6 +222,7 @@ def passes(paradigms: Mapping[str, Linear]) -> list[dict[str, Linear]]:
     """Which streamed paradigms are trained from the same passes over the images."""
     groups: dict[str, dict[str, Linear]] = {}
     for name, paradigm in paradigms.items():
+        assert paradigm.views is not None
         views = asdict(paradigm.views) | {"spatial": paradigm.spatial, "set": paradigm.dataset}
         key = fingerprint(views) if paradigm.shared_pass else name
         groups.setdefault(key, {})[name] = paradigm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ class _LayerwiseMomentum(Optimizer):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], Tensor] | None = None
+    ) -> Tensor | None:
         """Take one step; parameters without a gradient stay as they are."""
         loss = None
         if closure is not None:
@@ -71,7 +73,7 @@ class LARS(_LayerwiseMomentum):
         super().__init__(params, defaults)
 
     def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
-        updates = [p.grad for p in params]
+        updates: list[Any] = [p.grad for p in params]
         scaled = [i for i, p in enumerate(params) if p.ndim != 1]
         if not scaled:
             return updates
@@ -119,13 +121,13 @@ class LARCSGD(_LayerwiseMomentum):
         super().__init__(params, defaults)
 
     def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
-        grads = [p.grad for p in params]
+        grads: list[Any] = [p.grad for p in params]
         weight_norm = torch.stack(torch._foreach_norm(params))
         grad_norm = torch.stack(torch._foreach_norm(grads))
         both = (weight_norm > 0) & (grad_norm > 0)
         decay = group["weight_decay"] * both.to(weight_norm)
         rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
-        updates = torch._foreach_mul(params, list(decay.unbind()))
+        updates = list(torch._foreach_mul(params, list(decay.unbind())))
         torch._foreach_add_(updates, grads)
         torch._foreach_mul_(updates, list(torch.where(both, rate, 1.0).unbind()))
         return updates
@@ -219,10 +221,11 @@ def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
             f"group_lr names the parameter groups {unknown}, but there are only {names}."
         )
     groups = [{**group, "lr": spec.group_lr.get(group["name"], spec.lr)} for group in groups]
-    settings = {"weight_decay": spec.weight_decay}
+    settings: dict[str, Any] = {"weight_decay": spec.weight_decay}
     if spec.name not in ("adam", "adamw"):
         settings["momentum"] = spec.momentum
-    return _OPTIMIZERS[spec.name](groups, lr=spec.lr, **settings)
+    settings["lr"] = spec.lr
+    return _OPTIMIZERS[spec.name](groups, **settings)
 
 
 def learning_rate_factor(

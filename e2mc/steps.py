@@ -139,6 +139,7 @@ def index_data(
     from e2mc.data.on_disk import find_images
     from e2mc.models.download import download
 
+    assert isinstance(study.data, OnDisk)
     images = study.data.sets[name]
     if folder is None:
         raise DataError(
@@ -198,11 +199,12 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         counts = f"{len(found.train):,} training, {len(found.validation):,} validation"
         lines.append(
             f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
-            f"images in {found.train.folder}"
+            f"images in {folders.get(images.format)}"
         )
         if decode:
             parts = (found.train, found.validation, found.test)
-            broken = [problem for part in parts for problem in part.broken()]
+            files = [part for part in parts if isinstance(part, ImageFiles)]
+            broken = [problem for part in files for problem in part.broken()]
             problems += [f"{name}: {len(broken):,} broken images: {broken[0]}"] if broken else []
     if problems:
         raise DataError("; ".join(problems))
@@ -309,6 +311,8 @@ def evaluate_frozen(
         watch = _Watch()
         if isinstance(paradigm, SVM):
             write(name, *backbone.svm(paradigm), watch)
+        elif not isinstance(paradigm, Linear):
+            raise ValueError(f"{name} trains the backbone: it is no paradigm of a frozen one")
         elif paradigm.views is None:
             write(name, *backbone.linear_cached(paradigm), watch)
         else:
@@ -395,7 +399,7 @@ def measure(
     for name, path in outputs.items():
         watch = _Watch()
         if name == "separability":
-            scores, details = separability(*backbone.features("images", "test"))
+            scores, details = separability(*backbone.known("images", "test"))
         else:
             protocol = evaluation_identity(study, run, name)["paradigm"]
             z = sample_embeddings(

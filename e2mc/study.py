@@ -444,13 +444,13 @@ class Study(Model):
             _known(self.stability.column, self.paradigms, "stability.column: paradigm")
         if "continued" not in self.arms:
             raise ValueError("arms: 'continued' is missing, every criterion is compared with it")
-        for name, arm in self.arms.items():
+        for name, item in self.arms.items():
             if name == BASE_ARM:
                 raise ValueError("arms: 'base' is the base itself and cannot be defined")
-            _known(arm.reference, self.arms, f"arms.{name}.reference: arm")
-            if arm.variant_of is not None:
-                _known(arm.variant_of, self.arms, f"arms.{name}.variant_of: arm")
-            for base in arm.base_params:
+            _known(item.reference, self.arms, f"arms.{name}.reference: arm")
+            if item.variant_of is not None:
+                _known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
+            for base in item.base_params:
                 _known(base, self.bases, f"arms.{name}.base_params: base")
         return self
 
@@ -487,16 +487,16 @@ class Study(Model):
                 raise ValueError(
                     f"seeds.base is {self.seeds.base}, but bases.{name} is one file: set it to [0]"
                 )
-        for base in self.stability.ema if self.stability is not None else ():
-            if self.momentum(base) is None:
-                raise ValueError(f"stability.ema: {base} has no target network to follow it")
-        for base, arm in itertools.product(self.bases, self.arms):
-            spec = self.training_spec(Run(base, arm, 0, 0))
+        for name in self.stability.ema if self.stability is not None else ():
+            if self.momentum(name) is None:
+                raise ValueError(f"stability.ema: {name} has no target network to follow it")
+        for name, arm in itertools.product(self.bases, self.arms):
+            spec = self.training_spec(Run(name, arm, 0, 0))
             changes = self.arms[arm].method_params
-            _accepts(METHODS[spec.method.name], changes, f"arms.{arm}.method_params (on {base})")
+            _accepts(METHODS[spec.method.name], changes, f"arms.{arm}.method_params (on {name})")
             if spec.criterion is None:
                 continue
-            where = f"arms.{arm} (on {base})"
+            where = f"arms.{arm} (on {name})"
             _known(spec.criterion.name, CRITERIA, f"{where}: criterion")
             _accepts(CRITERIA[spec.criterion.name], spec.criterion.params, where)
             try:
@@ -783,7 +783,7 @@ class Config(Model):
         (), description="where training runs are logged besides their training.csv"
     )
     launcher: Literal["local", "slurm"] = "local"
-    slurm: Slurm = Slurm()
+    slurm: Slurm = Slurm.model_validate({})
 
     def resources(self, rule: LaunchedRule) -> Resources | None:
         """What a job of a rule gets from SLURM; None where its step runs in the rule's process."""

@@ -80,5 +80,5 @@ class AUH(Criterion):
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         spheres = [gather(normalize(z), self.group, sizes) for z in views]
-        value = sum(uniformity(e, self.t) for e in spheres) / len(spheres)
+        value = torch.stack([uniformity(e, self.t) for e in spheres]).mean()
         return {"uniformity": (self.weight, value)}

@@ -59,8 +59,8 @@ class Criterion(nn.Module):
         """
         self._check_shapes(views)
         with torch.autocast(views[0].device.type, enabled=False):
-            views = [z if z.dtype == torch.float64 else z.float() for z in views]
-            terms = self.compute(views, self._sizes(views))
+            wide = [z if z.dtype == torch.float64 else z.float() for z in views]
+            terms = self.compute(wide, self._sizes(wide))
             # Not 1 * term: the compiler would return the term itself, and so the detached one.
             loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         return CriterionOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
@@ -123,7 +123,7 @@ class Criterion(nn.Module):
             finite = torch.stack([*ends, views[0].new_zeros(())]).isfinite().all()
             # All ranks hear of it, or those without NaN would wait for the others forever.
             facts = all_gather(
-                torch.stack([torch.full_like(finite, n, dtype=int), finite]), self.group
+                torch.stack([torch.full_like(finite, n, dtype=torch.long), finite]), self.group
             )
             sizes, all_finite = facts.T.tolist()
             if not all(all_finite):

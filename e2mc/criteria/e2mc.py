@@ -84,14 +84,14 @@ class E2MC(Criterion):
         self.batch_size = batch_size
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
-        entropy, covariance = 0.0, 0.0
+        entropy = covariance = views[0].new_zeros(())
         for z in views:
             columns = exchange_columns(z, sizes, self.group)
             entropies = mapped_entropy(
                 columns, self.mapping, window=self.window, epsilon=self.epsilon
             )
-            entropy += self.total(entropies.sum()) / (z.shape[1] * len(views))
-            covariance += self.covariance(
+            entropy = entropy + self.total(entropies.sum()) / (z.shape[1] * len(views))
+            covariance = covariance + self.covariance(
                 z, columns, sizes, MAPPINGS[self.mapping], self.batch_size
             )
         return {

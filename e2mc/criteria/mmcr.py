@@ -49,6 +49,6 @@ class MMCR(Criterion):
         self.weight = weight
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
-        centroids = sum(normalize(z) for z in views) / len(views)
+        centroids = torch.stack([normalize(z) for z in views]).mean(dim=0)
         norm = torch.linalg.matrix_norm(gather(centroids, self.group, sizes), ord="nuc")
         return {"nuclear_norm": (-self.weight, norm)}

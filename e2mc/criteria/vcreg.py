@@ -65,12 +65,12 @@ class VCReg(Criterion):
         target = 1.0
         if self.space == "hypersphere":
             views, target = [normalize(z) for z in views], d**-0.5
-        variance, covariance = 0.0, 0.0
+        variance = covariance = views[0].new_zeros(())
         for z in views:
             columns = exchange_columns(z, sizes, self.group)
             hinges = torch.relu(target - torch.sqrt(columns.var(dim=0) + 1e-4))
-            variance += self.total(hinges.sum()) / (d * len(views))
-            covariance += self.covariance(z, columns, sizes)
+            variance = variance + self.total(hinges.sum()) / (d * len(views))
+            covariance = covariance + self.covariance(z, columns, sizes)
         return {
             "variance": (self.variance_weight, variance),
             "covariance": (self.covariance_weight, covariance),

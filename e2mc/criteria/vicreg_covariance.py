@@ -51,10 +51,8 @@ class VICRegCovariance(Criterion):
         self.batch_size = batch_size
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
-        value = sum(
-            self.covariance(
-                z, exchange_columns(z, sizes, self.group), sizes, batch_size=self.batch_size
-            )
-            for z in views
-        )
+        value = views[0].new_zeros(())
+        for z in views:
+            columns = exchange_columns(z, sizes, self.group)
+            value = value + self.covariance(z, columns, sizes, batch_size=self.batch_size)
         return {"covariance": (self.weight, value)}

@@ -128,7 +128,7 @@ class ImageFiles:
                     piece = slice(start, start + PIECE)
                     yield indices[piece].tolist(), boxes[piece]
 
-        cuts = [partial(random_crop, recipe=recipe) for recipe in flat]
+        cuts: list[Any] = [partial(random_crop, recipe=recipe) for recipe in flat]
         loaded = self._load(requests(), cuts, [recipe.size for recipe in flat], device)
         for first in loaded:
             draws, pieces = waiting.popleft()
@@ -261,9 +261,8 @@ def decode(path: Path) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                image = image.convert("RGB")
+        with Image.open(path) as stored:
+            image = stored if stored.mode == "RGB" else stored.convert("RGB")
             width, height = image.size
             pixels = bytearray(image.tobytes())
     except FileNotFoundError:

@@ -94,7 +94,7 @@ def _files(
             f"{len(absent)} of the {len(files)} images of {path} are not in {folder}, e.g. "
             f"{absent[0]}: unpack the images beside the list"
         )
-    labels = torch.tensor([numbers[category] for category in found])
+    labels = torch.tensor([numbers[category] for category in found if category is not None])
     return ImageFiles.of(folder, files, labels, names)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2mc.data.images import ImageSet, Splits
+from e2mc.data.source import LabelledSource
 from e2mc.data.subsets import stratified_split
 
 OUTFIT_CELL = 28  # an outfit is 2 x 2 cells of one garment each
@@ -44,15 +45,15 @@ def compose_outfits(source: Splits, counts: tuple[int, int, int], seed: int) -> 
         seed: decides which garments go where.
     """
     parts = (source.train, source.validation, source.test)
-    return Splits(
-        *(
-            _compose(part, count, torch.Generator().manual_seed(seed + index))
-            for index, (part, count) in enumerate(zip(parts, counts, strict=True))
-        )
+    train, validation, test = (
+        _compose(part, count, torch.Generator().manual_seed(seed + index))
+        for index, (part, count) in enumerate(zip(parts, counts, strict=True))
     )
+    return Splits(train, validation, test)
 
 
-def _compose(garments: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
+def _compose(garments: LabelledSource, count: int, generator: torch.Generator) -> ImageSet:
+    assert isinstance(garments, ImageSet), "outfits are composed of images in memory"
     cell = OUTFIT_CELL
     channels = garments.images.shape[1]
     # a garment in cell c where its rank among the four random numbers is below the drawn number

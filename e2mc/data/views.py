@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -226,7 +226,8 @@ class Draws:
     def map(self, function: Callable[[Tensor], Tensor]) -> Draws:
         """The same function of every tensor, e.g. to choose rows or to move to a device."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Draws(**{k: None if v is None else function(v) for k, v in parts.items()})
+        mapped: Any = {k: None if v is None else function(v) for k, v in parts.items()}
+        return Draws(**mapped)
 
 
 def random_views(
@@ -248,7 +249,7 @@ def photometric(views: Tensor, draws: Draws) -> Tensor:
         views = _where(draws.jitter, color_jitter(views, draws), views)
     if draws.grayscale is not None:
         views = _where(draws.grayscale, greyscale(views), views)
-    if draws.blur is not None:
+    if draws.blur is not None and draws.blur_sigma is not None:
         chosen = draws.blur.nonzero().flatten()
         rows = chosen.to(views.device)
         views = views.clone()

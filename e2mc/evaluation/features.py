@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from e2mc.data.source import Batch, ImageSource
+from e2mc.data.source import Batch, LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.evaluation.epochs import interruption_point
+from e2mc.models.backbone import Backbone
 from e2mc.state import fingerprint
 
 
 def extract_features(
-    backbone: nn.Module,
-    images: ImageSource,
+    backbone: Backbone,
+    images: LabelledSource,
     *,
     view: PlainView,
     normalisation: Normalisation,
@@ -62,8 +63,8 @@ def extract_features(
 
 
 def feature_batches(
-    backbone: nn.Module,
-    images: ImageSource,
+    backbone: Backbone,
+    images: LabelledSource,
     *,
     view: PlainView,
     normalisation: Normalisation,
@@ -87,7 +88,7 @@ def feature_batches(
 
 
 @contextmanager
-def _frozen(backbone: nn.Module, device: str | torch.device) -> Iterator[None]:
+def _frozen(backbone: Backbone, device: str | torch.device) -> Iterator[None]:
     """The backbone on the device in evaluation mode; its mode is restored."""
     was_training = backbone.training
     backbone.to(device).eval()
@@ -98,7 +99,7 @@ def _frozen(backbone: nn.Module, device: str | torch.device) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _features(backbone: nn.Module, views: Tensor, spatial: bool) -> Tensor:
+def _features(backbone: Backbone, views: Tensor, spatial: bool) -> Tensor:
     """In evaluation mode images do not see each other: what is too much at once goes in halves."""
     try:
         return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
@@ -268,8 +269,8 @@ class ViewFeatures:
 
     def __init__(
         self,
-        backbone: nn.Module,
-        images: ImageSource,
+        backbone: Backbone,
+        images: LabelledSource,
         *,
         recipe: ViewRecipe,
         normalisation: Normalisation,

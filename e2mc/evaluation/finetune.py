@@ -16,6 +16,7 @@ from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
+from e2mc.models.backbone import Backbone
 from e2mc.progress import Progress
 
 
@@ -70,7 +71,7 @@ class FineTuneProtocol:
 
 
 def fine_tune(
-    backbone: nn.Module,
+    backbone: Backbone,
     train: LabelledSource,
     subset: Tensor,
     validation: LabelledSource,
@@ -127,7 +128,7 @@ def fine_tune(
         run.train_epoch(train, subset, what)
         if run.epoch % protocol.validate_every == 0 or run.epoch == protocol.epochs:
             known = {chooses: run.validate(splits[chooses])}
-        if state is not None:
+        if state is not None and progress is not None:
             state.save(run.state_dict())
             progress.step()
     scores = []
@@ -140,7 +141,7 @@ def fine_tune(
                 known[split] = run.predict(images)
             for k in (1, 5) if len(train.classes) > 5 else (1,):
                 value = topk_accuracy(known[split], images.labels, k)
-                where = {"split": split, "selection": selection, "probe_seed": seed}
+                where: Any = {"split": split, "selection": selection, "probe_seed": seed}
                 scores.append(score(f"top{k}", value, **where))
     return scores, {
         "labels": len(subset),
@@ -155,7 +156,7 @@ class _Run:
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         classes: int,
         protocol: FineTuneProtocol,
         normalisation: Normalisation,
@@ -176,7 +177,8 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             groups, momentum=protocol.momentum, weight_decay=protocol.weight_decay
         )
-        self.epoch, self.losses = 0, []
+        self.epoch = 0
+        self.losses: list[float] = []
         self.best, self.best_epoch = -1.0, 0
         self.best_model: dict[str, Tensor] | None = None  # None: the model as it is
 
@@ -211,13 +213,13 @@ class _Run:
                 ) from None
             total += loss.detach() * len(images)
             seen += len(images)
-        loss = total.item() / seen
-        if not loss < float("inf"):
+        mean = total.item() / seen
+        if not mean < float("inf"):
             raise ValueError(
-                f"the fine-tuning loss is {loss} in epoch {self.epoch + 1}: use smaller trunk_lr "
+                f"the fine-tuning loss is {mean} in epoch {self.epoch + 1}: use smaller trunk_lr "
                 f"and head_lr than {self.rates[0]:g} and {self.rates[1]:g}"
             )
-        self.losses.append(round(loss, 4))
+        self.losses.append(round(mean, 4))
         self.epoch += 1
 
     def validate(self, images: LabelledSource) -> Tensor:

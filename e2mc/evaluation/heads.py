@@ -193,7 +193,7 @@ class StackedHeads:
     def accuracy(self, features: Tensor, labels: Tensor) -> Tensor:
         """Top-1 percentage of every head on the same images: (N, D), (N,) -> (S, L)."""
         weight = self.evaluation_weight()
-        hits = 0
+        hits = torch.zeros((), device=weight.device)
         for x, y in zip(features.split(2048), labels.split(2048), strict=True):
             x, y = x.to(weight.device), y.to(weight.device)
             logits = _logits(with_ones(x).expand(len(weight), -1, -1), weight)

@@ -238,7 +238,7 @@ def train_probes(
                 probe.heads.consume(features[probe.features], indices)
         for probe in learning:
             probe.end_epoch(held_out[probe.features])
-        if state is not None:
+        if state is not None and progress is not None:
             parts = [probe.state_dict() for probe in probes]
             state.save({"epoch": epoch + 1, "probes": parts})
             progress.step()

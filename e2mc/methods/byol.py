@@ -23,6 +23,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.models.backbone import Backbone
 
 
 def byol_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class BYOL(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         hidden_dim: int = 4096,
         dim: int = 256,
         ema: float = 0.996,

@@ -19,6 +19,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_of_assignments
+from e2mc.models.backbone import Backbone
 
 BLOCK = 2**16  # rows compared with the centroids at a time
 
@@ -98,7 +99,7 @@ class DeepCluster(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         hidden_dim: int = 2048,
         dim: int = 128,
         prototypes: Sequence[int] = (3000, 3000, 3000),

@@ -22,6 +22,7 @@ from e2mc.methods.base import (
 )
 from e2mc.methods.objective import check_objective, er_of_assignments
 from e2mc.methods.swav import swapped_prediction_loss
+from e2mc.models.backbone import Backbone
 
 
 class WeightNormLinear(nn.Module):
@@ -77,7 +78,7 @@ class DINO(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         hidden_dim: int = 2048,
         dim: int = 256,
         prototypes: int = 65536,

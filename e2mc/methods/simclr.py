@@ -18,6 +18,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.models.backbone import Backbone
 
 
 def nt_xent_loss(
@@ -72,7 +73,7 @@ class SimCLR(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         hidden_dim: int = 2048,
         dim: int = 128,
         temperature: float = 0.1,

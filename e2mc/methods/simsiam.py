@@ -18,6 +18,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.models.backbone import Backbone
 
 
 def simsiam_loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class SimSiam(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         dim: int = 2048,
         predictor_hidden_dim: int = 512,
         objective: str = "own",

@@ -19,6 +19,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_of_assignments
+from e2mc.models.backbone import Backbone
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ class SwAV(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         hidden_dim: int = 2048,
         dim: int = 128,
         prototypes: int = 3000,

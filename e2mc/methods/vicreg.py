@@ -19,6 +19,7 @@ from e2mc.methods.base import (
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.models.backbone import Backbone
 
 
 def vicreg_loss(
@@ -55,9 +56,10 @@ def vicreg_loss(
     """
     invariance = F.mse_loss(z1, z2)
     gathered = gather(z1, group), gather(z2, group)
-    variance = sum(F.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean() for z in gathered) / 2
+    hinges = [F.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean() for z in gathered]
+    variance = torch.stack(hinges).mean()
     divisor = None if batch_size is None else batch_size - 1
-    covariance = sum(offdiagonal_covariance(z, divisor=divisor) for z in gathered)
+    covariance = torch.stack([offdiagonal_covariance(z, divisor=divisor) for z in gathered]).sum()
     loss = (
         invariance_weight * invariance + variance_weight * variance + covariance_weight * covariance
     )
@@ -88,7 +90,7 @@ class VICReg(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         expander: Sequence[int] = (8192, 8192, 8192),
         invariance_weight: float = 25.0,
         variance_weight: float = 25.0,

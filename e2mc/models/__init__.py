@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
+from e2mc.models.backbone import Backbone
 from e2mc.models.small_resnet import SmallResNet
 
 
@@ -29,7 +32,7 @@ BACKBONES = {"resnet-small": SmallResNet, "resnet50": _resnet50}
 LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
-def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
+def create_backbone(name: str, in_channels: int = 3) -> Backbone:
     """A freshly initialised backbone.
 
     Every backbone maps images (N, in_channels, H, W) to pooled features (N, feature_dim), and has
@@ -44,7 +47,8 @@ def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
     """
     check_backbone(name)
     library, _, rest = name.partition(":")
-    return LIBRARIES[library](rest, in_channels) if rest else BACKBONES[name](in_channels)
+    made = LIBRARIES[library](rest, in_channels) if rest else BACKBONES[name](in_channels)
+    return cast(Backbone, made)
 
 
 def check_backbone(name: str) -> None:

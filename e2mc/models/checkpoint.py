@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from e2mc.models import create_backbone
+from e2mc.models.backbone import Backbone
 from e2mc.state import save_atomically
 
 FORMAT = "e2mc-1"
@@ -53,7 +54,7 @@ class Checkpoint:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         save_atomically({"format": FORMAT, **content}, path)
 
-    def load_backbone(self) -> nn.Module:
+    def load_backbone(self) -> Backbone:
         """The backbone with its weights, in evaluation mode."""
         backbone = create_backbone(self.backbone, self.in_channels)
         prefix = "backbone."

@@ -57,6 +57,8 @@ class _OnCPU(_BatchNorm):
         centred = x - mean.view(shape)
         variance = all_reduce_sum(centred.square().sum(axes)) / count
         with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
             self.num_batches_tracked += 1
             unbiased = variance * count / (count - 1)
             self.running_mean.lerp_(mean.detach(), self.momentum)

@@ -202,7 +202,7 @@ class _Run:
         if start is not None:
             run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
             load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
-        self.method.to(device, memory_format=torch.channels_last).train()
+        self.method.to(device).to(memory_format=torch.channels_last).train()
         self.forward: nn.Module = self.method
         if world_size() > 1:
             synchronise_batch_norm(self.method)
@@ -355,7 +355,7 @@ class _Run:
             output = self.forward(views)
         loss = output.loss
         terms = dict(output.terms)
-        if self.criterion is not None:
+        if self.criterion is not None and self.spec.criterion is not None:
             wanted = output.embeddings
             if self.criterion.views == "global":
                 wanted = wanted[: self.method.global_views]
