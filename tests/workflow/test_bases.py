@@ -19,6 +19,8 @@ def study_with(checkout, checkpoint):
         "extends": "smoke",
         "name": "own",
         "bases": {"swav_long": {"checkpoint": checkpoint, "pretraining": None}},
+        "information": None,  # both show pre-training, which this base has none of
+        "stability": None,
     }
     path = checkout.folder / "studies/own.yaml"
     path.write_text(yaml.safe_dump(content))
