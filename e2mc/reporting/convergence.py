@@ -45,8 +45,11 @@ def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
                     continue
                 epochs = study.epochs_of(shown.base, arm)
                 mean, std = spread(runs.values())
-                first.setdefault(epochs, runs)
-                apart = None if arm == BASE else paired_difference(runs, first[epochs])
+                if curve == shown.curves[0]:
+                    first[epochs] = runs
+                apart = None
+                if curve != shown.curves[0] and arm != BASE:
+                    apart = paired_difference(runs, first.get(epochs, {}))
                 rows.append(
                     {
                         "column": column,
@@ -97,7 +100,7 @@ def convergence_figure(study: Study, scores: pd.DataFrame) -> Figure:
                 )
             axes.set_title(study.paradigms[column].label)
             axes.set_ylabel("%")
-        panels[-1].set_xlabel("epochs")
+        panels[-1].set(xlabel="epochs", xticks=sorted(set(scores["epochs"])))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

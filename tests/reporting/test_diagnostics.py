@@ -155,12 +155,24 @@ def test_curves_begin_at_the_base_and_compare_at_equal_epochs(converging, write_
     assert points["e2mc"].to_dict() == {0: 70.0, 1: 71.1, 2: 72.1}
     apart = scores[scores["curve"] == "e2mc"].set_index("epochs")["difference"]
     assert apart[1] == pytest.approx(0.8) and apart[2] == pytest.approx(1.6)
+    reference = scores[scores["curve"] == "continued"]
+    assert reference["difference"].isna().all()
     axes = convergence_figure(converging, scores).axes[0]
     assert axes.get_title(loc="left") == "linear 1 %"
     assert sorted(container.get_label() for container in axes.containers) == [
         "+ E2MC",
         "continued",
     ]
+
+
+def test_a_point_without_counterpart_is_compared_with_nothing(converging, write_results):
+    curves = (("continued",), ("e2mc", "e2mc-long"))
+    shown = converging.convergence.model_copy(update={"curves": curves})
+    study = converging.model_copy(update={"convergence": shown})
+    runs = study.runs(study.convergence_rows())
+    scores = convergence_scores(study, collect(write_results(lambda *_: 70.0, runs=runs)))
+    apart = scores[scores["curve"] == "e2mc"].set_index("epochs")["difference"]
+    assert apart[1] == 0.0 and apart.isna()[2]
 
 
 def test_convergence_without_curves_or_results(study, converging):
