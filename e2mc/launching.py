@@ -12,7 +12,7 @@ Its folder ``<folder of the outputs>/slurm/<step>-<hash of the outputs' names>``
 - ``lock``: held while a process looks for the task's job or submits it.
 
 Under the lock, in this order: a step that is done with this spec is collected. A job whose comment
-names this output and spec (or, where the cluster drops comments, whose id is in the record) is
+names this output and spec (or, where the cluster changes comments, whose id is in the record) is
 waited for; so the comment alone suffices when a process died between submission and record. One
 with another spec is cancelled, one that is ending is waited for and looked at again. Only a queue
 that answered and has no job of this task leads to a submission. A record alone is never trusted.
@@ -111,7 +111,7 @@ class _Task:
         resources: Resources,
     ) -> None:
         self.step, self.resources = step, resources
-        self.outputs = [_absolute(path) for path in outputs]
+        self.outputs = sorted(_absolute(path) for path in outputs)
         if len({path.parent for path in self.outputs}) != 1:
             raise ValueError(f"the outputs of {step.__name__} must lie in one folder: {outputs}")
         names = [path.name for path in self.outputs]
@@ -185,7 +185,7 @@ class _Task:
             if job.ended:
                 continue
             mark = slurm.read_comment(job.comment)
-            if mark is None and job.comment in ("", "(null)") and job.id == record.get("job"):
+            if mark is None and (job.id, job.name) == (record.get("job"), self._job_name):
                 mark = {"output": str(self.outputs[0])} | record
             # another task may make the same file among others
             if mark is not None and mark["output"] == str(self.outputs[0]):
@@ -228,13 +228,13 @@ class _Task:
         self.submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder = self.folder / self.submission
         self.done.unlink(missing_ok=True)
+        if _read_json(self.record).get("spec") != self.spec:
+            shutil.rmtree(self.staged, ignore_errors=True)  # a state of another spec is of no use
         executor = submitit.SlurmExecutor(folder=folder, python=f"{PYTHON} {sys.executable}")
         comment = slurm.comment_of(
             self.outputs[0], self.spec, f"{self.folder.name}/{self.submission}"
         )
-        executor.update_parameters(
-            **self.resources.submission_parameters(f"e2mc-{self.step.__name__}", comment)
-        )
+        executor.update_parameters(**self.resources.submission_parameters(self._job_name, comment))
         # a signal between submission and record waits until there is a record
         with _signals_blocked(), _outside_any_job():
             try:
@@ -360,22 +360,29 @@ class _Task:
             announce(f"the job that makes {self._name} could not be cancelled: {error}")
 
     def collect(self) -> None:
-        """Links the outputs to their place, each whole or not at all."""
-        for path in self.outputs:
-            source = self.staged / path.name
+        """Links what the step made to its place, each file whole or not at all."""
+        missing = [path.name for path in self.outputs if not (self.staged / path.name).exists()]
+        if missing:
+            self.done.unlink(missing_ok=True)
+            raise JobError(
+                f"the job for {self._name} did not write {', '.join(missing)} in {self.staged}: "
+                "run the same again"
+            )
+        for source in _files(self.staged):
+            path = self.outputs[0].parent / source.relative_to(self.staged)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
             try:
                 os.link(source, temporary)
-            except FileNotFoundError as error:
-                self.done.unlink(missing_ok=True)
-                raise JobError(
-                    f"the job for {self._name} did not write {source}: run the same again"
-                ) from error
             except OSError:  # a file system without links
                 shutil.copy2(source, temporary)
             # renaming a link to the same file would do nothing
             path.unlink(missing_ok=True)
             temporary.rename(path)
+
+    @property
+    def _job_name(self) -> str:
+        return f"e2mc-{self.step.__name__}"
 
     @property
     def _name(self) -> str:
@@ -392,10 +399,10 @@ def tidy(root: Path) -> None:
     """
     for done in Path(root).rglob("slurm/*/done.json"):
         folder = done.parent
-        place = folder.parent.parent
-        if all((place / path.name).exists() for path in (folder / "output").iterdir()):
+        staged, place = folder / "output", folder.parent.parent
+        if all((place / path.relative_to(staged)).exists() for path in _files(staged)):
             done.unlink()
-            shutil.rmtree(folder / "output")
+            shutil.rmtree(staged)
             for pickled in folder.glob("*/*.pkl"):
                 pickled.unlink()
 
@@ -536,6 +543,11 @@ class _Tail:
             self.position += len(content)
             sys.stderr.flush()
             os.write(2, content)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder and below it."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 def _last_bytes(path: Path) -> str:

@@ -155,6 +155,7 @@ class QueuedJob:
     state: str
     reason: str
     nodes: str
+    name: str
     comment: str
 
     @property
@@ -180,7 +181,7 @@ def queue(max_age: float = 0.0, since: float = 0.0) -> list[QueuedJob]:
         if not asked or not max(now - max_age, since) <= float(asked) <= now:
             command = ["squeue", "-h", "-t", "all", "-u", str(os.getuid())]
             try:
-                lines = _run([*command, "-o", "%i|%T|%r|%N|%k"])
+                lines = _run([*command, "-o", "%i|%T|%r|%N|%j|%k"])
             except Unreachable as error:
                 lines = f"{_NO_ANSWER}{error}"
             file.seek(0)
@@ -188,7 +189,7 @@ def queue(max_age: float = 0.0, since: float = 0.0) -> list[QueuedJob]:
             file.write(f"{now}\n{lines}")
     if lines.startswith(_NO_ANSWER):
         raise Unreachable(lines.removeprefix(_NO_ANSWER))
-    return [QueuedJob(*line.split("|", 4)) for line in lines.splitlines() if line.count("|") >= 4]
+    return [QueuedJob(*line.split("|", 5)) for line in lines.splitlines() if line.count("|") >= 5]
 
 
 @contextlib.contextmanager

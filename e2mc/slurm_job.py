@@ -92,14 +92,15 @@ class SlurmJob:
                 f"max_requeues is {self.max_requeues}; its state is saved: run the same again to "
                 "go on, or raise time_minutes"
             )
+        # said before it is done: SLURM ends the job then
+        print(f"SLURM job {job} goes back into the queue ({why}); its state is saved", flush=True)
         try:
             slurm.requeue(job)
         except RuntimeError as error:
-            return self._report(
+            self._report(
                 f"it was stopped ({why}) and cannot be requeued: {error}; its state is saved: run "
                 "the same again to go on"
             )
-        print(f"SLURM job {job} is requeued ({why}); its state is saved", flush=True)
 
     def _report(self, message: str) -> None:
         """Leaves the reason of a failure to who waits for the job."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import checkout, copy_of_finished, finished, new_checkout  # noqa: F401
 from torch import Tensor
 
 torch.set_num_threads(1)

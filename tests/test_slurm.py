@@ -109,7 +109,7 @@ def commands(tmp_path, monkeypatch):
 
 
 def test_processes_share_one_look_at_the_queue(commands, tmp_path):
-    commands(squeue=f"echo x >> {tmp_path}/calls; echo '7|PENDING|Resources||a|b'")
+    commands(squeue=f"echo x >> {tmp_path}/calls; echo '7|PENDING|Resources||name|a|b'")
     first = slurm.queue()
     assert [(job.id, job.state, job.comment) for job in first] == [("7", "PENDING", "a|b")]
     assert slurm.queue(max_age=60) == first

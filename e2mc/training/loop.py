@@ -206,7 +206,10 @@ class _Run:
         self.forward: nn.Module = self.method
         if world_size() > 1:
             synchronise_batch_norm(self.method)
-            self.forward = DistributedDataParallel(self.method)
+            # Else parameters are sorted into new buckets after the first step, also the first of a
+            # resumed run, and gloo sums four ranks in another order: not the same bit by bit.
+            fixed = torch.device(device).type == "cpu"
+            self.forward = DistributedDataParallel(self.method, find_unused_parameters=fixed)
         self.criterion: nn.Module | None = None
         if spec.criterion is not None:
             self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)

@@ -14,6 +14,7 @@ port=${E2MC_SLURM_PORT:-17817}
 export SLURM_CONF=$folder/slurm.conf
 
 start() {
+  [ ! -d "$folder" ] || stop # left by a run that was killed
   mkdir -p "$folder"/{state,log}
   : >"$folder/namespaces"
   start_munge || return 1
@@ -148,6 +149,10 @@ end() { # asks the process in a file of process ids to stop; kills it after 10 s
   local pid i
   [ -s "$1" ] || return 0
   pid=$(cat "$1")
+  case $(cat "/proc/$pid/comm" 2>/dev/null) in
+  slurmctld | slurmd | munged) ;;
+  *) return 0 ;; # it ended, and its number may be somebody else's now
+  esac
   kill "$pid" 2>/dev/null
   for i in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep .1; done
   kill -9 "$pid" 2>/dev/null

@@ -101,7 +101,8 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def _started():
+def running_cluster():
+    """The cluster, for tests whose jobs are of several tests."""
     missing = "SLURM is not installed: apt-get install slurm-wlm munge"
     reason = missing if shutil.which("slurmctld") is None else None
     if reason is None and os.getuid() != 0:
@@ -120,9 +121,9 @@ def _started():
 
 
 @pytest.fixture
-def cluster(_started):
+def cluster(running_cluster):
     """A cluster with an empty queue and idle nodes, and what a test leaves is cancelled."""
-    yield _started
-    for job in _started.queue():
-        _started.command("scancel", job)
-    _started.wait_for(lambda: not _started.queue(), "an empty queue")
+    yield running_cluster
+    for job in running_cluster.queue():
+        running_cluster.command("scancel", job)
+    running_cluster.wait_for(lambda: not running_cluster.queue(), "an empty queue")

@@ -27,6 +27,7 @@ def main(step, output, options):
             Path(output),
             outputs=[Path(output)],
             spec=options.get("spec", "a"),
+            distributed=options.get("distributed", False),
             resources=Resources(**{"poll_seconds": 2, "memory_gb": 1} | options["resources"]),
         )
 

@@ -4,8 +4,14 @@ import os
 import time
 from pathlib import Path
 
+import torch
+
 from e2mc import interruption
+from e2mc.data.images import ImageSet
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.state import write_text
+from e2mc.training.loop import Component, TrainingSpec, pretrain
 
 
 def count(steps, seconds, output):
@@ -43,3 +49,41 @@ def fill_memory(megabytes, output):
 
 def copy(source, output):
     write_text(Path(source).read_text(), output)
+
+
+class SlowImages(ImageSet):
+    """So many seconds per step; in double precision, where rounding does not grow to be seen."""
+
+    seconds = 0.0
+
+    def views(self, *arguments):
+        for views in super().views(*arguments):
+            time.sleep(self.seconds)
+            print("step of", os.environ.get("SLURMD_NODENAME"), flush=True)
+            yield [view.double() for view in views]
+
+
+def train(seconds, output):
+    """Eight steps of the real loop."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    images = SlowImages((torch.rand(64, 1, 28, 28) * 255).byte(), torch.zeros(64).long(), ("a",))
+    images.seconds = seconds
+    spec = TrainingSpec(
+        backbone="resnet-small",
+        method=Component("vicreg", {"expander": [16, 16, 16]}),
+        views=(ViewRecipe(28, count=2, crop_scale=(0.3, 1.0)),),
+        normalisation=Normalisation((0.3,), (0.3,)),
+        optimizer=OptimizerSpec("sgd", lr=0.01),
+        schedule=ScheduleSpec("cosine"),
+        epochs=2,
+        batch_size=16,
+        criterion=Component("e2mc", {"entropy_weight": 0.1}),
+    )
+    pretrain(spec, images, output)
+
+
+def sleep(seconds, output):
+    """Does not look whether it is asked to stop, as an evaluation."""
+    time.sleep(seconds)
+    write_text("slept", output)

@@ -1,3 +1,5 @@
+"""Checkouts of the workflow in folders of their own, fresh or with a finished study."""
+
 import os
 import shutil
 import subprocess
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "profiles", "envs", "checkpoints")
 
 
