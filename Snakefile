@@ -37,8 +37,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        table_files("table1"),
-        table_files("table2"),
+        [table_files(name) for name in STUDY.main_tables],
         figure_files("separability"),
         figure_files("gains"),
         [path for name in DIAGNOSTICS for path in figure_files(name)],
