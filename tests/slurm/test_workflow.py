@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -59,6 +60,18 @@ def check(cluster, checkout, finished):
         assert sum("Job completed successfully" in text for text in logs) <= 1, task
     assert not list(checkout.folder.glob("results/**/*.part"))
     return tasks
+
+
+def test_smoke_study_through_slurm(cluster, checkout, finished):
+    workflow = start(cluster, checkout, "all")
+    most = 0
+    while workflow.poll() is None:
+        most = max(most, len(cluster.queue()))
+        time.sleep(0.5)
+    assert workflow.returncode == 0, (checkout.folder / "snakemake.log").read_text()[-5000:]
+    assert most >= 8
+    assert len(check(cluster, checkout, finished)) == 39
+    assert made(checkout.folder).keys() == made(finished.folder).keys()
 
 
 def kill(cluster, checkout, targets, ways, seconds, seed):
