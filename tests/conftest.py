@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from checkouts import checkout, copy_of_finished, finished, new_checkout  # noqa
 from torch import Tensor
 
 torch.set_num_threads(1)
+# a shell lets its background jobs ignore SIGINT, and so would every process that a test interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
