@@ -67,9 +67,7 @@ class FrozenBackbone:
             "spatial": spatial,
         }
 
-    def _features(
-        self, dataset: str, split: str, spatial: bool = False
-    ) -> tuple[Tensor, Tensor] | None:
+    def _features(self, dataset: str, split: str, spatial: bool) -> tuple[Tensor, Tensor] | None:
         """Features and labels of one split, None where it has no images."""
         images = getattr(self.splits(dataset), split)
         if not len(images):
@@ -129,7 +127,7 @@ class FrozenBackbone:
         return scores, details
 
     def _cached(self, dataset: str, kind: str, split: str) -> tuple[Tensor, Tensor] | None:
-        found = self.features(dataset, split)
+        found = self.features(dataset, split, False)
         if found is None or kind == "raw":
             return found
         return whiten(found[0], *self.whitener(dataset)), found[1]
