@@ -321,9 +321,10 @@ def _launch(
     options: argparse.Namespace,
 ) -> None:
     """Runs a step as its rule does: in this process, or as a SLURM job."""
+    from e2mc.code_hash import code_hash
     from e2mc.launching import run
     from e2mc.state import fingerprint
-    from e2mc.study import code_hash, read_config
+    from e2mc.study import read_config
 
     trains = rule in ("pretrain_base", "continue_pretraining")
     resources = None

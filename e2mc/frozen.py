@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2mc.code_hash import code_hash
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
 from e2mc.evaluation.epochs import EpochState
@@ -30,7 +31,7 @@ from e2mc.evaluation.metrics import rank_summary, summary_of_covariance
 from e2mc.evaluation.svm import svm_probe
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256
-from e2mc.study import SVM, Labelled, Linear, Study, code_hash
+from e2mc.study import SVM, Labelled, Linear, Study
 
 Scores = tuple[list[dict[str, Any]], dict[str, Any]]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from e2mc.code_hash import code_hash
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
@@ -43,7 +44,6 @@ from e2mc.study import (
     ReleasedCheckpoint,
     Run,
     Study,
-    code_hash,
 )
 from e2mc.training.loop import Measure, pretrain
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2mc.code_hash import code_hash
 from e2mc.models.released import FORMATS
 from e2mc.study import (
     Config,
@@ -11,7 +12,6 @@ from e2mc.study import (
     Run,
     Study,
     StudyError,
-    code_hash,
     load_config,
     load_study,
 )

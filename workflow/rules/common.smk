@@ -12,14 +12,14 @@ from e2mc.steps import (
     training_identity,
     verify_shipped,
 )
+from e2mc.code_hash import code_hash
 from e2mc.study import (
     BASE_ARM,
     FineTune,
-    ReleasedCheckpoint,
     OnDisk,
+    ReleasedCheckpoint,
     Run,
     StudyError,
-    code_hash,
     load_config,
     load_study,
 )

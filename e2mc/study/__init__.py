@@ -1,0 +1,49 @@
+"""A study: which bases, arms, seeds, paradigms and tables.
+
+A study is a YAML file in studies/; ``load_study`` checks it against the models of ``parts`` and
+``study``. An *arm* is what happened to a base before it is evaluated: ``base`` (nothing),
+``continued`` (the same loss for some more epochs), a criterion, or a named variant of one. A *run*
+is one arm of one base with its seeds: one checkpoint, evaluated under every paradigm.
+"""
+
+from e2mc.study.config import Config, LaunchedRule
+from e2mc.study.parts import (
+    SVM,
+    Base,
+    Convergence,
+    FineTune,
+    Images,
+    Labelled,
+    Linear,
+    OnDisk,
+    OwnCheckpoint,
+    ReleasedCheckpoint,
+    Rows,
+    ShippedCheckpoint,
+)
+from e2mc.study.reading import StudyError, load_config, load_study, read_config
+from e2mc.study.study import BASE_ARM, Run, Study
+
+__all__ = [
+    "BASE_ARM",
+    "SVM",
+    "Base",
+    "Config",
+    "Convergence",
+    "FineTune",
+    "Images",
+    "Labelled",
+    "LaunchedRule",
+    "Linear",
+    "OnDisk",
+    "OwnCheckpoint",
+    "ReleasedCheckpoint",
+    "Rows",
+    "Run",
+    "ShippedCheckpoint",
+    "Study",
+    "StudyError",
+    "load_config",
+    "load_study",
+    "read_config",
+]

@@ -1,0 +1,72 @@
+"""config.yaml: where data are, what jobs get, what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from e2mc.slurm import Resources
+from e2mc.study.parts import Model
+
+DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
+LaunchedRule = Literal[
+    "pretrain_base",
+    "continue_pretraining",
+    "evaluate_frozen",
+    "evaluate_fine_tuned",
+    "measure",
+]
+
+
+class Slurm(Model):
+    """What jobs get from SLURM: the same for all rules, and what is different for some."""
+
+    defaults: Resources = Resources()
+    rules: dict[LaunchedRule, Resources] = Field({}, description="changes to the defaults")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_change_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("rules"), dict):
+            return content
+        defaults = content.get("defaults", {})
+        rules = {name: merged(defaults, rule) for name, rule in content["rules"].items()}
+        return content | {"rules": rules}
+
+
+class Config(Model):
+    """config.yaml: this machine and this user."""
+
+    study: str = Field(description="a name in studies/, or the path of a study file")
+    data_folders: dict[DataFolder, Path | None] = Field(
+        {}, description="where data sets are; null: Fashion-MNIST is fetched, others are not used"
+    )
+    base_checkpoints: Literal["shipped", "shipped-or-retrain", "retrain"] = Field(
+        "shipped", description="what to do when a shipped base checkpoint is missing or changed"
+    )
+    keep: tuple[Literal["downloads", "continued"], ...] = Field(
+        ("downloads", "continued"),
+        description="checkpoints that stay when their dependants are done: the published files, "
+        "the continued models; what is not named is deleted then, and made again when needed",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="where training runs are logged besides their training.csv"
+    )
+    launcher: Literal["local", "slurm"] = "local"
+    slurm: Slurm = Slurm.model_validate({})
+
+    def resources(self, rule: LaunchedRule) -> Resources | None:
+        """What a job of a rule gets from SLURM; None where its step runs in the rule's process."""
+        if self.launcher == "local":
+            return None
+        return self.slurm.rules.get(rule, self.slurm.defaults)
+
+
+def merged(below: Any, above: Any) -> Any:
+    """Mappings are merged key by key, anything else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: merged(below.get(key), value) for key, value in above.items()}

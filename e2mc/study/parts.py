@@ -1,0 +1,357 @@
+"""The keys of a study file, from data to tables; ``Study`` puts them together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.evaluation.finetune import FineTuneProtocol
+from e2mc.evaluation.heads import LinearProtocol
+from e2mc.evaluation.information import Instrument
+from e2mc.evaluation.svm import SVMProtocol
+from e2mc.models.released import FORMATS, KeyMap
+from e2mc.optim import OptimizerSpec, ScheduleSpec
+from e2mc.training.loop import Component
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
+Seed = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FashionMNIST(Model):
+    """Fashion-MNIST in memory, and small data sets to transfer to."""
+
+    dataset: Literal["fashion-mnist"] = Field(description="images of pre-training and evaluation")
+    image_size: int = Field(ge=1, description="side of the images in pixels")
+    normalisation: Normalisation
+    validation: int = Field(ge=1, description="training images held out for every choice")
+    train: int | None = Field(None, ge=1, description="use only so many training images; null: all")
+    outfits: tuple[int, int, int] = Field(description="composed train, validation, test images")
+    split_seed: Seed = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets, each a file in ``results/<study>/data``."""
+        return ("images", "digits", "outfits")
+
+    def view(self, name: str) -> PlainView:
+        """How the images of a data set are scored."""
+        return PlainView(2 * self.image_size if name == "outfits" else self.image_size)
+
+    def normalisation_of(self, name: str) -> Normalisation:
+        """Mean and standard deviation with which a data set is scored."""
+        return self.normalisation
+
+    def training_identity(self) -> dict[str, Any]:
+        """What decides the images of pre-training."""
+        return self.model_dump(mode="json")
+
+    def evaluation_identity(self, name: str) -> dict[str, Any]:
+        """What decides the images of an evaluation, beyond those of pre-training."""
+        return {}
+
+
+class LabelList(Model):
+    """A published list of the images whose labels may be used."""
+
+    source: str = Field(description="an address to download it from, or its path")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    count: int = Field(ge=1, description="how many images it names")
+
+
+class Images(Model):
+    """One data set on disk; its folder stands in config.yaml under data_folders."""
+
+    format: Literal["imagenet", "inaturalist-2018", "voc2007"]
+    classes: int = Field(ge=2, description="how many there must be")
+    train: int = Field(ge=1, description="how many training images there must be")
+    test: int = Field(
+        ge=1, description="how many images of ImageNet's val, iNaturalist's val, test"
+    )
+    validation: int = Field(
+        0,
+        ge=0,
+        description="training images held out for every choice; 0: none, and the best epoch is "
+        "chosen on the test images, as the papers do",
+    )
+    lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
+    view: PlainView = Field(description="how images are scored")
+    normalisation: Normalisation = Field(description="in evaluation")
+
+
+class OnDisk(Model):
+    """Data sets of image files; ``images`` is the one of pre-training."""
+
+    dataset: Literal["on-disk"]
+    normalisation: Normalisation = Field(description="in pre-training")
+    sets: dict[Name, Images]
+    split_seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _has_images(self) -> OnDisk:
+        if "images" not in self.sets:
+            raise ValueError("sets: 'images' is missing, the data set of pre-training")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets, each a file in ``results/<study>/data``."""
+        return tuple(self.sets)
+
+    def view(self, name: str) -> PlainView:
+        """How the images of a data set are scored."""
+        return self.sets[name].view
+
+    def normalisation_of(self, name: str) -> Normalisation:
+        """Mean and standard deviation with which a data set is scored."""
+        return self.sets[name].normalisation
+
+    def training_identity(self) -> dict[str, Any]:
+        """What decides the images of pre-training."""
+        images = self.sets["images"]
+        held_out = {"validation": images.validation, "split_seed": self.split_seed}
+        return {"format": images.format, "train": images.train} | held_out
+
+    def evaluation_identity(self, name: str) -> dict[str, Any]:
+        """What decides the images of an evaluation, beyond those of pre-training."""
+        images = self.sets[name].model_dump(mode="json")
+        return {"data": images | {"split_seed": self.split_seed}}
+
+
+Data = Annotated[FashionMNIST | OnDisk, Field(discriminator="dataset")]
+
+
+class Recipe(Model):
+    """How a base is trained from random weights, or trained on."""
+
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec = ScheduleSpec("constant")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    images: int | None = Field(None, ge=2, description="how many training images; null: all")
+    drop_last: bool = True
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    micro_batches: int = Field(1, ge=1, description="parts of a batch, one after the other")
+    augmentation_streams: int = Field(1, ge=1, description="parts that are augmented alike")
+    restore_optimizer: bool = Field(
+        False, description="go on with the optimizer state of the base, as VICReg's code does"
+    )
+    keep_optimizer: bool = False
+    method_params: dict[str, Any] = Field({}, description="changes to the method's parameters")
+
+
+class ShippedCheckpoint(Model):
+    """A file of this repository, one per base seed ({seed} in the path)."""
+
+    kind: Literal["shipped"]
+    path: str
+    sha256: dict[Seed, Sha256]
+
+
+class ReleasedCheckpoint(Model):
+    """A file that the authors of a method have published; it is downloaded and converted."""
+
+    kind: Literal["released"]
+    url: str = Field(pattern="^https?://")
+    format: Literal["vicreg", "swav", "simsiam"] = Field(description="whose code wrote it")
+    sha256: Sha256 | None = Field(
+        None, description="null: recorded at the first download, checked ever after"
+    )
+    epochs: int | None = Field(
+        None, ge=1, description="epochs of its pre-training, where the file does not say"
+    )
+
+
+class OwnCheckpoint(Model):
+    """A state dict of one's own, of any backbone; heads that it lacks are created fresh."""
+
+    kind: Literal["own"]
+    path: str
+    keys: KeyMap = KeyMap()
+    epochs: int = Field(0, ge=0, description="epochs of its pre-training")
+    head_seed: Seed = Field(0, description="decides the weights of fresh heads")
+
+
+AnyCheckpoint = Annotated[
+    ShippedCheckpoint | ReleasedCheckpoint | OwnCheckpoint, Field(discriminator="kind")
+]
+
+
+class Base(Model):
+    """A pre-trained model and how to go on with it."""
+
+    label: str
+    published: str | None = Field(None, description="its name in published.csv")
+    method: Component
+    views: tuple[ViewRecipe, ...]
+    normalisation: Normalisation | None = Field(None, description="of the views; null: data's")
+    checkpoint: AnyCheckpoint | None = None
+    pretraining: Recipe | None = Field(
+        None, description="how to make it from random weights; null: its checkpoint alone is used"
+    )
+    continued: Recipe
+
+    @property
+    def converted(self) -> bool:
+        """Whether it comes from a file in another format than this package's."""
+        return isinstance(self.checkpoint, ReleasedCheckpoint | OwnCheckpoint)
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> Base:
+        if self.checkpoint is None and self.pretraining is None:
+            raise ValueError("neither checkpoint nor pretraining is given: give one of them")
+        if isinstance(self.checkpoint, ReleasedCheckpoint):
+            official = FORMATS[self.checkpoint.format]
+            if official.method != self.method.name:
+                raise ValueError(
+                    f"a released {self.checkpoint.format} checkpoint cannot go on as method "
+                    f"{self.method.name!r}: set method.name to {official.method!r}"
+                )
+            restorable = official.lars
+        elif isinstance(self.checkpoint, OwnCheckpoint):
+            restorable = False
+        else:
+            restorable = self.pretraining is None or self.pretraining.keep_optimizer
+        if self.continued.restore_optimizer and not restorable:
+            raise ValueError(
+                "continued.restore_optimizer is set, but its checkpoint holds no optimizer state "
+                "(only VICReg's released file, or pretraining with keep_optimizer, has one)"
+            )
+        return self
+
+
+class Arm(Model):
+    """What happens to a base before it is evaluated."""
+
+    label: str
+    criterion: str | None = None
+    params: dict[str, Any] = {}
+    base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
+    variant_of: Name | None = Field(None, description="arm whose criterion and params are taken")
+    reference: Name = Field("continued", description="arm it is compared with, seed by seed")
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=2)
+    lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
+    method_params: dict[str, Any] = Field(
+        {}, description="changes to the method's parameters, e.g. {objective: er}"
+    )
+
+
+class Paradigm(Model):
+    """One way of scoring a checkpoint; also a column of the tables."""
+
+    label: str
+    dataset: Name = "images"
+
+
+class Labelled(Paradigm):
+    """Learns from all labels, from a share of them, or from those of a published list."""
+
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the labels")
+    label_list: str | None = Field(None, description="a list of the data set, instead of a share")
+    label_seeds: tuple[Seed, ...] = (0,)
+
+    @model_validator(mode="after")
+    def _one_choice_of_labels(self) -> Labelled:
+        if self.label_list is not None and self.fraction != 1:
+            raise ValueError("give either fraction or label_list, not both")
+        return self
+
+
+class Linear(Labelled):
+    kind: Literal["linear"]
+    features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
+    views: ViewRecipe | None = Field(
+        None, description="a new random view in every epoch; null: features are computed once"
+    )
+    spatial: bool = Field(False, description="features pooled to 2 x 2 places instead of one")
+    shared_pass: bool = Field(
+        True, description="one pass over random views serves all heads; false: each its own"
+    )
+    protocol: LinearProtocol
+
+    @model_validator(mode="after")
+    def _views_are_needed(self) -> Linear:
+        if self.views is None and (self.spatial or self.protocol.batch_norm):
+            raise ValueError("spatial and batch_norm need views: give the recipe of random views")
+        if self.views is not None and self.views.count != 1:
+            raise ValueError(f"views.count must be 1, found {self.views.count}")
+        return self
+
+
+class FineTune(Labelled):
+    kind: Literal["finetune"]
+    protocol: FineTuneProtocol
+
+
+class SVM(Paradigm):
+    kind: Literal["svm"]
+    protocol: SVMProtocol
+
+
+AnyParadigm = Annotated[Linear | FineTune | SVM, Field(discriminator="kind")]
+
+
+class Separability(Model):
+    """Whose separability, embeddings and spectrum are measured."""
+
+    base: Name
+    arms: tuple[Name, ...]
+
+
+class Rows(Model):
+    base: Name
+    arms: tuple[Name, ...]
+
+
+class Table(Model):
+    """Rows by base and arm, columns by paradigm."""
+
+    title: str
+    published: Literal[1, 2] | None = Field(None, description="the paper's table it mirrors")
+    rows: tuple[Rows, ...]
+    columns: tuple[Name, ...]
+
+
+class Seeds(Model):
+    base: tuple[Seed, ...] = (0,)
+    continuation: tuple[Seed, ...] = (0, 1, 2)
+
+
+class Sweep(Model):
+    """Arms compared on the validation split, with seeds that no table reports."""
+
+    rows: tuple[Rows, ...]
+    columns: tuple[Name, ...]
+    seeds: tuple[Seed, ...]
+
+
+class Convergence(Model):
+    """Accuracy against epochs of continued pre-training."""
+
+    base: Name
+    curves: tuple[tuple[Name, ...], ...] = Field(
+        min_length=1, description="arms by rising epochs; each is compared with the first curve"
+    )
+    columns: tuple[Name, ...]
+
+
+class Information(Model):
+    """Entropy and reconstruction of the embeddings, before and after each epoch of every run."""
+
+    instrument: Instrument = Instrument()
+    bases: tuple[Name, ...] = Field(description="whose pre-training the figure shows")
+
+
+class Stability(Model):
+    """Bases that differ in their batch size, and bases that differ in their target's momentum."""
+
+    column: Name
+    batch_size: tuple[Name, ...]
+    ema: tuple[Name, ...]
