@@ -34,5 +34,6 @@ lint: env
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+# two at once, because some tests start several processes themselves
 test: lint
-	python -m pytest
+	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder

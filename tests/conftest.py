@@ -17,6 +17,18 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The finished smoke study is made once and first, where workers of pytest-xdist share."""
+
+    def uses_finished(item: pytest.Item) -> bool:
+        return "finished" in getattr(item, "fixturenames", ())
+
+    for item in items:
+        group = "finished" if uses_finished(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=uses_finished, reverse=True)
+
+
 @pytest.fixture
 def golden() -> Callable[[str], dict[str, Tensor]]:
     """Read what the official code gives for stored inputs: name of the file -> its tensors."""

@@ -16,6 +16,7 @@ export SLURM_CONF=$folder/slurm.conf
 start() {
   [ ! -d "$folder" ] || stop # left by a run that was killed
   mkdir -p "$folder"/{state,log}
+  chmod 755 "$folder" # munged refuses what others may write
   : >"$folder/namespaces"
   start_munge || return 1
   write_configuration
@@ -31,18 +32,12 @@ start() {
   return 1
 }
 
-start_munge() {
-  munge -n 2>/dev/null | unmunge >/dev/null 2>&1 && return 0 # one runs already
-  if [ ! -s /etc/munge/munge.key ]; then
-    install -d -o munge -g munge -m 700 /etc/munge
-    head -c 128 /dev/urandom >/etc/munge/munge.key
-  fi
-  chown munge: /etc/munge/munge.key
-  chmod 400 /etc/munge/munge.key
-  install -d -o munge -g munge -m 755 /run/munge
-  install -d -o munge -g munge -m 700 /var/log/munge /var/lib/munge
-  setpriv --reuid=munge --regid=munge --init-groups /usr/sbin/munged &&
-    cp /run/munge/munged.pid "$folder/munged.pid"
+start_munge() { # of its own, so that clusters beside each other end on their own
+  head -c 128 /dev/urandom >"$folder/munge.key"
+  chmod 400 "$folder/munge.key"
+  munged --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
+    --pid-file="$folder/munged.pid" --log-file="$folder/log/munged.log" \
+    --seed-file="$folder/munge.seed"
 }
 
 write_configuration() {
@@ -61,7 +56,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # cred_expire is also how long a requeued job waits before it may start (120 s without it)
-AuthInfo=cred_expire=5
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool.%n
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -77,6 +72,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=100
 GresTypes=gpu
+EnforcePartLimits=ALL
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,batch_sched_delay=0
 SlurmdTimeout=10
 KillWait=5
@@ -97,6 +93,7 @@ AccountingStorageType=accounting_storage/none
 NodeName=n[1-$nodes] NodeAddr=127.0.0.1 Port=$((port + 11))-$((port + 10 + nodes)) CPUs=4 RealMemory=8000 Gres=gpu:4 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=high Nodes=ALL Default=NO MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=physics Nodes=ALL Default=NO State=UP AllowAccounts=physics
 CONFIGURATION
 }
 

@@ -13,7 +13,10 @@ import pytest
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-FOLDER = Path(os.environ.get("E2MC_SLURM_FOLDER", "/tmp/e2mc-slurm"))
+# each worker of pytest-xdist has a cluster of its own; the first one that of .ci/run
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+FOLDER = Path("/tmp/e2mc-slurm" if WORKER == 0 else f"/tmp/e2mc-slurm-{WORKER}")
+PORT = 17817 + 20 * WORKER
 
 
 class Cluster:
@@ -21,6 +24,8 @@ class Cluster:
 
     environment = os.environ | {
         "SLURM_CONF": str(FOLDER / "slurm.conf"),
+        "E2MC_SLURM_FOLDER": str(FOLDER),
+        "E2MC_SLURM_PORT": str(PORT),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{REPOSITORY}:{HERE}",
         "OMP_NUM_THREADS": "1",

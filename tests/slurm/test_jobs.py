@@ -13,6 +13,10 @@ def starts(output):
 
 REFUSED = {
     "partition": ({"partition": "nowhere"}, "invalid partition specified: nowhere"),
+    "account": (
+        {"partition": "physics", "account": "chemistry"},
+        "Invalid account or account/partition combination specified",
+    ),
     "node": ({"sbatch": {"nodelist": "n99"}}, "Invalid node name specified"),
     "memory": ({"memory_gb": 99}, "Memory specification can not be satisfied"),
 }
