@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2mc import interruption
+from e2mc.errors import EXPECTED_ERRORS
 from e2mc.interruption import Interrupted
 
 if TYPE_CHECKING:
     from e2mc.study import Base, LaunchedRule, Run, Study
-
-# errors that are somebody's input, machine or data, not a fault of this code: no traceback
-EXPECTED_ERRORS = (OSError, ValueError, RuntimeError)
 
 EXIT_STATUS = """\
 exit status:

@@ -36,11 +36,9 @@ from pathlib import Path
 from typing import Any
 
 from e2mc import slurm
+from e2mc.errors import EXPECTED_ERRORS
 from e2mc.slurm import END_STATES, OUT_OF_MEMORY, UNREACHABLE, QueuedJob, Resources, Unreachable
 from e2mc.state import fingerprint, write_json
-
-# errors that are somebody's input, machine or data, not a fault of this code: no traceback
-EXPECTED_ERRORS = (OSError, ValueError, RuntimeError)
 
 # a task that is told to stop before Python handles the signal would be killed by it
 PYTHON = """sh -c 'trap "" USR2; exec "$0" "$@"'"""

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from e2mc.data.errors import DataError
-from e2mc.data.source import Batch
+from e2mc.data.source import Batch, check_labels, recipe_of_each_view
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, finish_view
 
 PIECE = 16  # images that a worker decodes before it hands them over
@@ -61,15 +61,7 @@ class ImageFiles:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.labels) != len(self.rows):
-            raise ValueError(f"{len(self.rows)} images but {len(self.labels)} labels")
-        if self.labels.ndim == 1 and len(self.labels):
-            low, high = int(self.labels.min()), int(self.labels.max())
-            if low < 0 or high >= len(self.classes):
-                raise ValueError(
-                    f"labels run from {low} to {high}, but there are {len(self.classes)} classes: "
-                    f"expected 0 to {len(self.classes) - 1}"
-                )
+        check_labels(self.labels, len(self.rows), self.classes)
 
     @classmethod
     def of(
@@ -114,7 +106,7 @@ class ImageFiles:
         Raises:
             DataError: names a file that cannot be decoded.
         """
-        flat = [recipe for recipe in recipes for _ in range(recipe.count)]
+        flat = recipe_of_each_view(recipes)
         waiting: deque = deque()
 
         def requests() -> Iterator[tuple[list[int], np.ndarray]]:

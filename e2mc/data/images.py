@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
-from e2mc.data.source import Batch, LabelledSource
+from e2mc.data.source import Batch, LabelledSource, check_labels, recipe_of_each_view
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, plain_view, random_views
 
 
@@ -39,15 +39,7 @@ class ImageSet:
                 "images must be uint8 of shape (N, C, H, W), found "
                 f"{self.images.dtype} of shape {tuple(self.images.shape)}"
             )
-        if len(self.labels) != len(self.images):
-            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
-        if self.labels.ndim == 1 and len(self.labels):
-            low, high = int(self.labels.min()), int(self.labels.max())
-            if low < 0 or high >= len(self.classes):
-                raise ValueError(
-                    f"labels run from {low} to {high}, but there are {len(self.classes)} classes: "
-                    f"expected 0 to {len(self.classes) - 1}"
-                )
+        check_labels(self.labels, len(self.images), self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,7 +56,7 @@ class ImageSet:
         device: str | torch.device,
     ) -> Iterator[list[Tensor]]:
         """Random views of the images, see ``ImageSource.views``."""
-        flat = [recipe for recipe in recipes for _ in range(recipe.count)]
+        flat = recipe_of_each_view(recipes)
         for batch in batches:
             images = self.images[batch.local_indices].to(device)
             yield [

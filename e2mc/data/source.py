@@ -52,9 +52,26 @@ class Batch:
 
         return [
             Draws.of(recipe, count // self.streams, channels, generator).map(mine)
-            for recipe in recipes
-            for _ in range(recipe.count)
+            for recipe in recipe_of_each_view(recipes)
         ]
+
+
+def recipe_of_each_view(recipes: Sequence[ViewRecipe]) -> list[ViewRecipe]:
+    """Every recipe as often as its ``count``, in order."""
+    return [recipe for recipe in recipes for _ in range(recipe.count)]
+
+
+def check_labels(labels: Tensor, images: int, classes: Sequence[str]) -> None:
+    """Raises ValueError unless there is a label per image, each the number of a class."""
+    if len(labels) != images:
+        raise ValueError(f"{images} images but {len(labels)} labels")
+    if labels.ndim == 1 and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(classes):
+            raise ValueError(
+                f"labels run from {low} to {high}, but there are {len(classes)} classes: expected "
+                f"0 to {len(classes) - 1}"
+            )
 
 
 class ImageSource(Protocol):
@@ -113,6 +130,3 @@ class LabelledSource(ImageSource, Protocol):
     def content(self) -> dict[str, Any]:
         """Plain values and tensors that ``Splits`` saves."""
         ...
-
-
-__all__ = ["Batch", "ImageSource", "LabelledSource"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from e2mc.criteria.er import estimate, log_normaliser, reconstruction, surprisals
-from e2mc.data.source import Batch, ImageSource
+from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import mapped_entropy
 from e2mc.methods import Method
@@ -89,7 +89,7 @@ def measure_method(
         images: of which the first ones are taken, all of them if there are fewer.
         recipes: the method's views; the first two are taken.
     """
-    flat = [recipe for recipe in recipes for _ in range(recipe.count)][:2]
+    flat = recipe_of_each_view(recipes)[:2]
     pair = [replace(recipe, count=1) for recipe in flat]
     indices = torch.arange(min(instrument.images, len(images)))
     parts = [Batch(part, SEED + k) for k, part in enumerate(indices.split(256))]

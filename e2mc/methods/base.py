@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Batches = Callable[[], Iterator[tuple[Tensor, list[Tensor]]]]
@@ -105,6 +106,22 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
+def encoder_and_predictor(method: Method, predictor: nn.Module) -> list[dict]:
+    """Return the optimizer groups "encoder" (backbone and projector) and "predictor"."""
+    encoder = trainable(method.backbone) + trainable(method.projector)
+    return [
+        {"name": "encoder", "params": encoder},
+        {"name": "predictor", "params": trainable(predictor)},
+    ]
+
+
+def crossed_similarity(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
+    """Return ``(mean_n cos(p1_n, t2_n) + mean_n cos(p2_n, t1_n)) / 2``; the targets t are fixed."""
+    similarity_12 = F.cosine_similarity(p1, t2.detach(), dim=1).mean()
+    similarity_21 = F.cosine_similarity(p2, t1.detach(), dim=1).mean()
+    return (similarity_12 + similarity_21) / 2
+
+
 def mlp(*widths: int, bias: bool = True) -> list[nn.Module]:
     """Return the layers Linear, BatchNorm1d, ReLU between each two successive `widths`."""
     layers: list[nn.Module] = []
@@ -167,6 +184,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 def without_autocast(x: Tensor) -> torch.autocast:
     """Return a context in which operations keep the precision of their inputs, on x's device."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def expect_global(views: Sequence[Tensor], global_views: int, method: str) -> None:
+    """Raise ValueError unless ``global_views`` of the views may be global ones, of two at least."""
+    if len(views) < max(2, global_views):
+        raise ValueError(
+            f"{method} needs {global_views} global views and at least two views in all, but got "
+            f"{len(views)}."
+        )
 
 
 def expect_two(views: Sequence[Tensor], method: str) -> Sequence[Tensor]:

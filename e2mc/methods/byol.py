@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group
@@ -14,12 +13,13 @@ from e2mc.methods.base import (
     MethodOutput,
     at_least_float32,
     check_momentum,
+    crossed_similarity,
+    encoder_and_predictor,
     expect_two,
     follow,
     frozen_copy,
     mlp,
     momentum_at,
-    trainable,
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
@@ -40,9 +40,7 @@ def byol_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
 
     Source: Grill et al., "Bootstrap Your Own Latent", 2020 (arXiv 2006.07733), equation 2.
     """
-    similarity_12 = F.cosine_similarity(p1, t2.detach(), dim=1).mean()
-    similarity_21 = F.cosine_similarity(p2, t1.detach(), dim=1).mean()
-    return 4 - 2 * (similarity_12 + similarity_21)
+    return 4 - 4 * crossed_similarity(p1, p2, t1, t2)
 
 
 class BYOL(Method):
@@ -96,11 +94,7 @@ class BYOL(Method):
 
     def parameter_groups(self) -> list[dict]:
         """Return the groups "encoder" (online backbone and projector) and "predictor"."""
-        encoder = trainable(self.backbone) + trainable(self.projector)
-        return [
-            {"name": "encoder", "params": encoder},
-            {"name": "predictor", "params": trainable(self.predictor)},
-        ]
+        return encoder_and_predictor(self, self.predictor)
 
     def end_step(self, progress: float) -> None:
         momentum = momentum_at(progress, self.ema, self.ema_last)

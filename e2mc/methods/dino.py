@@ -14,6 +14,7 @@ from e2mc.methods.base import (
     MethodOutput,
     at_least_float32,
     check_momentum,
+    expect_global,
     features_by_size,
     follow,
     frozen_copy,
@@ -128,11 +129,7 @@ class DINO(Method):
         follow(self.teacher_prototypes, self.prototypes, momentum)
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
-        if len(views) < max(2, self.global_views):
-            raise ValueError(
-                f"DINO needs {self.global_views} global views and at least two views in all, "
-                f"but got {len(views)}."
-            )
+        expect_global(views, self.global_views, "DINO")
         z = at_least_float32(self.projector(features_by_size(self.backbone, views)))
         z = z.unflatten(0, (len(views), -1))
         with torch.no_grad():

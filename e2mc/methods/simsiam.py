@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group
@@ -12,9 +11,10 @@ from e2mc.methods.base import (
     Method,
     MethodOutput,
     at_least_float32,
+    crossed_similarity,
+    encoder_and_predictor,
     expect_two,
     mlp,
-    trainable,
     without_autocast,
 )
 from e2mc.methods.objective import check_objective, er_on_sphere
@@ -36,9 +36,7 @@ def simsiam_loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
     Source: Chen, He, "Exploring Simple Siamese Representation Learning", 2021 (arXiv 2011.10566),
         equation 4.
     """
-    similarity_12 = F.cosine_similarity(p1, z2.detach(), dim=1).mean()
-    similarity_21 = F.cosine_similarity(p2, z1.detach(), dim=1).mean()
-    return -(similarity_12 + similarity_21) / 2
+    return -crossed_similarity(p1, p2, z1, z2)
 
 
 class SimSiam(Method):
@@ -91,11 +89,7 @@ class SimSiam(Method):
 
     def parameter_groups(self) -> list[dict]:
         """Return the groups "encoder" (backbone and projector) and "predictor"."""
-        encoder = trainable(self.backbone) + trainable(self.projector)
-        return [
-            {"name": "encoder", "params": encoder},
-            {"name": "predictor", "params": trainable(self.predictor)},
-        ]
+        return encoder_and_predictor(self, self.predictor)
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         z1, z2 = (self.projector(self.backbone(view)) for view in expect_two(views, "SimSiam"))

@@ -14,6 +14,7 @@ from e2mc.methods.base import (
     Method,
     MethodOutput,
     at_least_float32,
+    expect_global,
     features_by_size,
     mlp,
     without_autocast,
@@ -159,11 +160,7 @@ class SwAV(Method):
             self.queue = None
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
-        if len(views) < max(2, self.global_views):
-            raise ValueError(
-                f"SwAV needs {self.global_views} global views and at least two views in all, "
-                f"but got {len(views)}."
-            )
+        expect_global(views, self.global_views, "SwAV")
         with torch.no_grad():
             self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
         features = features_by_size(self.backbone, views)
