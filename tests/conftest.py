@@ -17,16 +17,15 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The finished smoke study is made once and first, where workers of pytest-xdist share."""
-
-    def uses_finished(item: pytest.Item) -> bool:
-        return "finished" in getattr(item, "fixturenames", ())
-
+    """Workers of pytest-xdist share files of tests; one makes the finished study, and at once."""
     for item in items:
-        group = "finished" if uses_finished(item) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=uses_finished, reverse=True)
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("finished"))
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("finished",))
 
 
 @pytest.fixture
