@@ -1,5 +1,6 @@
 """Checkouts of the workflow in folders of their own, fresh or with a finished study."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ class Checkout:
 
     def __init__(self, folder):
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         for part in PARTS:
             source = REPOSITORY / part
             if source.is_dir():
@@ -52,6 +54,13 @@ class Checkout:
         return count_jobs(planned.stdout)
 
 
+def existing(folder):
+    """The checkout that is in a folder."""
+    made = object.__new__(Checkout)
+    made.folder = folder
+    return made
+
+
 def count_jobs(output):
     lines = output.split("Job stats:")[-1].splitlines()
     table = [line.split() for line in lines if len(line.split()) == 2 and line.split()[1].isdigit()]
@@ -76,18 +85,24 @@ def checkout(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, worker_id):
     """A checkout in which the smoke study has been run to its report; tests must not change it."""
-    made = Checkout(tmp_path_factory.mktemp("smoke"))
-    done = made.snakemake("--cores", "2", "all", "report", timeout=900)
-    assert done.returncode == 0, done.stdout[-5000:]
-    return made
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":  # pytest-xdist: the first worker that needs it makes it for all
+        shared = shared.parent
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "smoke" / "done").exists():
+            shutil.rmtree(shared / "smoke", ignore_errors=True)
+            made = Checkout(shared / "smoke")
+            done = made.snakemake("--cores", "2", "all", "report", timeout=900)
+            assert done.returncode == 0, done.stdout[-5000:]
+            (shared / "smoke" / "done").touch()
+    return existing(shared / "smoke")
 
 
 @pytest.fixture
 def copy_of_finished(finished, tmp_path):
     """A copy of the finished study that a test may change, with its file times and metadata."""
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
-    made = object.__new__(Checkout)
-    made.folder = tmp_path / "copy"
-    return made
+    return existing(tmp_path / "copy")

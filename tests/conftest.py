@@ -17,19 +17,6 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Workers of pytest-xdist share files of tests; one of them makes the finished study."""
-    if "finished" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.xdist_group("finished"))
-    elif item.get_closest_marker("xdist_group") is None:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("finished",))
-
-
 @pytest.fixture
 def golden() -> Callable[[str], dict[str, Tensor]]:
     """Read what the official code gives for stored inputs: name of the file -> its tensors."""

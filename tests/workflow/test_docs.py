@@ -11,8 +11,6 @@ import pytest
 
 from e2mc.cli import main, make_parser
 
-pytestmark = pytest.mark.xdist_group("finished")  # some ask for the finished study
-
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
