@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from e2mc.data.files import ImageFiles, decode, random_crop, usable_cores
-from e2mc.data.source import Batch, ImageSource
+from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.views import Draws, Normalisation, ViewRecipe, finish_view
 from e2mc.study import Run, load_study
 from e2mc.training.loop import TrainingSpec, _Run
@@ -104,9 +104,7 @@ class PillowViews(Dataset):
     ) -> None:
         self.images = images
         self.transforms = [
-            pillow_transform(recipe, normalisation)
-            for recipe in recipes
-            for _ in range(recipe.count)
+            pillow_transform(recipe, normalisation) for recipe in recipe_of_each_view(recipes)
         ]
 
     def __len__(self) -> int:
@@ -146,7 +144,7 @@ def core_rows(
     """What one core needs per image, in processor time: other processes do not count."""
     draws = random.Random(0)
     for name, spec in specs.items():
-        flat = [recipe for recipe in spec.views for _ in range(recipe.count)]
+        flat = recipe_of_each_view(spec.views)
         official = PillowViews(images, spec.views, spec.normalisation)
         spent = {"Pillow": 0.0, "decoding": 0.0, "crops": 0.0}
         for index in range(-WARM_UP, count):
@@ -211,7 +209,7 @@ class SyntheticViews:
         normalisation: Normalisation,
         device: str,
     ) -> Iterator[list[Tensor]]:
-        sizes = [recipe.size for recipe in recipes for _ in range(recipe.count)]
+        sizes = [recipe.size for recipe in recipe_of_each_view(recipes)]
         made = None
         for batch in batches:
             count = len(batch.local_indices)
@@ -249,12 +247,14 @@ def training_rows(
         with_e2mc = replace(spec, criterion=criterion)
         plain = step_rate(spec, SyntheticViews(count), steps, device)
         synthetic = step_rate(with_e2mc, SyntheticViews(count), steps, device)
+        compiled = step_rate(replace(with_e2mc, compile=True), SyntheticViews(count), steps, device)
         real = step_rate(with_e2mc, repeated(images, count), steps, device)
         yield [
             f"{name} + E2MC",
             str(spec.batch_size),
             spec.precision,
             f"{synthetic:,.0f}",
+            f"{compiled:,.0f}",
             f"{real:,.0f}",
             f"{100 * real / synthetic:.0f} %",
             f"{100 * (1 - synthetic / plain):.1f} %",
@@ -268,7 +268,7 @@ def device_rows(
     """What flip, colours, blur, solarisation and normalisation take on the device."""
     repeats = 5
     for name, spec in specs.items():
-        flat = [recipe for recipe in spec.views for _ in range(recipe.count)]
+        flat = recipe_of_each_view(spec.views)
         crops = {
             size: torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8).to(device)
             for size in {recipe.size for recipe in flat}
@@ -360,6 +360,7 @@ def main() -> None:
                 "batch",
                 "precision",
                 "synthetic views",
+                "with compile",
                 "real JPEGs",
                 "real / synthetic",
                 "criterion's share",

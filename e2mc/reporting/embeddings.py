@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from e2mc.reporting.layout import signed
 from e2mc.reporting.results import records_by_arm
@@ -63,7 +64,9 @@ def _marginals(figure: Any, study: Study, by_arm: Records) -> None:
             )
             axes.axhline(1, color=INK, lw=0.5, ls=(0, (2, 2)))
             entropy = signed(marginals["entropies"][i])
-            axes.text(0.97, 0.95, entropy, transform=axes.transAxes, ha="right", va="top", size=6)
+            label = axes.text(0.97, 0.95, entropy, transform=axes.transAxes, ha="right", va="top")
+            # narrow coordinates are as high as the panel
+            label.set(size=6, path_effects=[withStroke(linewidth=1.5, foreground="white")])
             axes.set_yticks([])
             axes.set_xticks([0, 1])
             axes.set_ylim(0, 1.15 * min(tallest, 6))

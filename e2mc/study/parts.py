@@ -137,6 +137,7 @@ class Recipe(Model):
     images: int | None = Field(None, ge=2, description="how many training images; null: all")
     drop_last: bool = True
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = Field(False, description="translate the backbone with torch.compile")
     micro_batches: int = Field(1, ge=1, description="parts of a batch, one after the other")
     augmentation_streams: int = Field(1, ge=1, description="parts that are augmented alike")
     restore_optimizer: bool = Field(

@@ -303,6 +303,7 @@ class Study(Model):
             batch_size=recipe.batch_size,
             drop_last=recipe.drop_last,
             precision=recipe.precision,
+            compile=recipe.compile,
             micro_batches=recipe.micro_batches,
             augmentation_streams=recipe.augmentation_streams,
             criterion=criterion,

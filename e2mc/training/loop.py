@@ -64,6 +64,8 @@ class TrainingSpec:
         criterion: add-on criterion; its value is added to the method's loss. None for plain
             (continued) pre-training.
         precision: of the network in the forward pass; losses and weights stay in float32.
+        compile: translate the backbone with ``torch.compile``, once for each size of views. Results
+            differ in their last digits.
         micro_batches: equal parts in which a process works through its share of a batch, for want
             of memory. Batch normalisation, the losses and the criterion then see a part at a time,
             which is not the same as the whole batch.
@@ -85,6 +87,7 @@ class TrainingSpec:
     drop_last: bool = True
     criterion: Component | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
     micro_batches: int = 1
     augmentation_streams: int = 1
     restore_optimizer: bool = False
@@ -203,6 +206,8 @@ class _Run:
             run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
             load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
         self.method.to(device).to(memory_format=torch.channels_last).train()
+        if spec.compile:
+            self.method.backbone.compile(dynamic=False)
         self.forward: nn.Module = self.method
         if world_size() > 1:
             synchronise_batch_norm(self.method)

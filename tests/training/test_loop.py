@@ -243,6 +243,27 @@ def test_half_precision_stays_near_single(precision, images, tmp_path):
     assert first[1] == pytest.approx(first[0], rel=0.03)
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_backbone_takes_the_same_steps(backend, images, tmp_path, monkeypatch):
+    translated = []
+
+    def translate(call, compile=torch.compile, **options):
+        translated.append(type(call.__self__).__name__)
+        return compile(call, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", translate)
+    losses, names = [], []
+    for compiled in (False, True):
+        output = tmp_path / str(compiled) / "checkpoint.pt"
+        pretrain(spec_of("swav", compile=compiled), images, output)
+        losses.append([float(row["loss"]) for row in logged(output.with_name("training.csv"))])
+        names.append(list(weights(output)))
+    assert translated == ["SmallResNet"] and names[0] == names[1]
+    # rounding grows from step to step
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
+
+
 def test_batch_that_cannot_be_shared_equally(images, monkeypatch):
     run = loop._Run(spec_of(), images, None, "cpu")
     monkeypatch.setattr(loop, "world_size", lambda: 3)
