@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -50,6 +48,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def save_atomically(content: Any, path: Path) -> None:
     """``torch.save`` to a file that is either whole or absent."""
+    import torch  # waiting for a job needs the rest of this module without it
+
     with atomic_path(path) as temporary:
         try:
             # a path would put the temporary name into the file, and equal contents would differ

@@ -9,17 +9,18 @@ import steps
 import submitit.core.utils
 
 from e2mc import launching
+from e2mc.console import logged
 from e2mc.slurm import Resources
 
 
 def main(step, output, options):
     options = json.loads(options)
     if options.get("die") == "before the record":
-        launching._Task._write_record = lambda *_: os._exit(9)
+        launching._Submission._write_record = lambda *_: os._exit(9)
     if options.get("die") == "before the pickle has its name":
         submitit.core.utils.JobPaths.move_temporary_file = lambda *_, **__: os._exit(9)
     inputs = [Path(path) for path in options.get("inputs", [])]
-    with launching.logged(f"{output}.log"):
+    with logged(f"{output}.log"):
         launching.run(
             getattr(steps, step),
             *options.get("arguments", []),

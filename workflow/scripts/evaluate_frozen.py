@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from e2mc.launching import logged, run
+from e2mc.console import logged
+from e2mc.launching import run
 from e2mc.steps import evaluate_frozen
 from e2mc.study import Run, load_config, load_study
 

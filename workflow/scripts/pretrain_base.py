@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from e2mc.launching import logged, run
+from e2mc.console import logged
+from e2mc.launching import run
 from e2mc.steps import train
 from e2mc.study import BASE_ARM, Run, load_config, load_study
 
