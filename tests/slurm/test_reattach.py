@@ -1,6 +1,7 @@
 """The waiting process ends at some moment: no job is lost, and none is made twice."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -124,7 +125,7 @@ def test_folder_that_nodes_do_not_see(cluster, tmp_path):
 
 
 def test_waiting_costs_next_to_nothing(cluster, tmp_path):
-    """Several processes wait for jobs in a full queue; processor time of all, over 8 s."""
+    """Several processes wait for jobs in a full queue; processor time of all over 8 s, memory."""
     blocker = cluster.command(
         "sbatch", "--parsable", "--output=/dev/null", "--exclusive", "--nodes=3", "--wrap=sleep 99"
     ).strip()
@@ -147,6 +148,9 @@ def test_waiting_costs_next_to_nothing(cluster, tmp_path):
     time.sleep(8)
     spent = (seconds() - before) / (time.monotonic() - start) / len(waiting)
     assert spent < 0.02, f"each waiting process takes {spent:.1%} of a core"
+    for process in waiting:
+        kilobytes = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+        assert int(kilobytes) < 60_000, "a waiting process has loaded PyTorch"
     cluster.command("scancel", blocker)
     for process in waiting:
         cluster.finish(process)
