@@ -9,7 +9,7 @@ STAGES = {
     "data": ("data",),
     "models": ("models", "methods", "optim.py"),
     "training": ("data", "models", "methods", "criteria", "training", "entropy.py", "optim.py"),
-    "evaluation": ("data", "models", "evaluation", "frozen.py", "steps.py"),
+    "evaluation": ("data", "models", "evaluation", "frozen.py", "steps/evaluation.py"),
     "reporting": ("reporting",),
 }
 

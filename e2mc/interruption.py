@@ -6,6 +6,11 @@ nothing is half done, save their state and raise ``Interrupted``; the same call 
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
 _wish = False
 
 
@@ -28,3 +33,21 @@ def clear() -> None:
     """Forget the wish, before the next step in the same process."""
     global _wish
     _wish = False
+
+
+@contextlib.contextmanager
+def on_signals() -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks to stop, a second one raises KeyboardInterrupt."""
+
+    def stop(*_: Any) -> None:
+        if requested():
+            raise KeyboardInterrupt
+        request()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        clear()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

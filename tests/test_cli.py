@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2mc import cli, interruption
+from e2mc import interruption
 from e2mc.cli import main, make_parser
 from e2mc.study import load_study
 
@@ -198,7 +198,7 @@ def test_completion_knows_every_command(shell, capsys):
 
 
 def test_first_signal_asks_to_stop_and_the_second_one_stops():
-    with cli._stopped_by_signals():
+    with interruption.on_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.requested()
         with pytest.raises(KeyboardInterrupt):

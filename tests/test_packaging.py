@@ -119,7 +119,7 @@ def test_installs_into_an_empty_environment_and_needs_torch_alone(
 
 def test_wheel_holds_the_package_its_data_and_the_licence(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    assert {"e2mc/py.typed", "e2mc/reporting/published.csv", "e2mc/cli.py"} <= set(names)
+    assert {"e2mc/py.typed", "e2mc/reporting/published.csv", "e2mc/cli/main.py"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"e2mc", f"e2mc-{e2mc.__version__}.dist-info"}

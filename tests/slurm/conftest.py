@@ -103,6 +103,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("slurm")
+    # the longest file first, so that the other worker is not done long before it
+    items.sort(key=lambda item: item.path != HERE / "test_workflow.py")
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,11 @@
 import os
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
+from e2mc.identity import conversion_identity, evaluation_identity, training_identity
 from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
-from e2mc.steps import (
-    conversion_identity,
-    evaluation_identity,
-    training_identity,
-    verify_shipped,
-)
+from e2mc.steps import verify_shipped
 from e2mc.code_hash import code_hash
 from e2mc.study import (
     BASE_ARM,

@@ -1,0 +1,93 @@
+"""Commands for checkpoint files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from e2mc.cli.command import Reply, add, add_study, base_of, written
+
+
+def checkpoint_commands(commands: Any) -> None:
+    """checkpoint download, convert, inspect."""
+    group = commands.add_parser("checkpoint", help="download, convert or inspect checkpoint files")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    download = add(
+        actions,
+        "download",
+        _download,
+        "download a base's released checkpoint, going on where an attempt stopped, and check it",
+        "e2mc checkpoint download --study paper --base vicreg",
+    )
+    convert = add(
+        actions,
+        "convert",
+        _convert,
+        "convert a base's released checkpoint, or your own, to this package's format",
+        "e2mc checkpoint convert --study paper --base vicreg",
+    )
+    for parser in (download, convert):
+        add_study(parser)
+        parser.add_argument("--base", required=True, help="a base of the study, e.g. vicreg")
+    inspect = add(
+        actions,
+        "inspect",
+        _inspect,
+        "say what is in a checkpoint file of any known format",
+        "e2mc checkpoint inspect checkpoints/fashion/vicreg-base0.pt",
+    )
+    inspect.add_argument("file", type=Path)
+
+
+def _download(options: argparse.Namespace) -> Reply:
+    from dataclasses import asdict
+
+    from e2mc.models.download import download
+    from e2mc.study import ReleasedCheckpoint, load_study
+
+    study = load_study(options.study)
+    released = base_of(study, options.base).checkpoint
+    if not isinstance(released, ReleasedCheckpoint):
+        raise ValueError(f"base {options.base!r} of study {study.name} is no released checkpoint")
+    path = study.download_path(options.base)
+    source = download(released.url, path, expected_sha256=released.sha256)
+    text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
+    return Reply(text, {"file": str(path), **asdict(source)})
+
+
+def _convert(options: argparse.Namespace) -> Reply:
+    from e2mc.steps import convert_base
+    from e2mc.study import OwnCheckpoint, load_study
+
+    study = load_study(options.study)
+    base = base_of(study, options.base)
+    if not base.converted:
+        raise ValueError(f"base {options.base!r} of study {study.name} needs no conversion")
+    original = study.download_path(options.base)
+    if isinstance(base.checkpoint, OwnCheckpoint):
+        original = Path(base.checkpoint.path)
+    elif not original.exists():
+        raise ValueError(
+            f"{original} does not exist: run `e2mc checkpoint download --study {study.name} "
+            f"--base {options.base}` first"
+        )
+    output = study.converted_path(options.base)
+    convert_base(study, options.base, original, output)
+    return written({"checkpoint": output})
+
+
+def _inspect(options: argparse.Namespace) -> Reply:
+    from e2mc.models.released import inspect_checkpoint
+
+    found = inspect_checkpoint(options.file)
+    lines = [f"{name:14} {_in_words(value)}" for name, value in found.items()]
+    return Reply("\n".join(lines), found)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_in_words(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else f"{value:,}" if type(value) is int else str(value)

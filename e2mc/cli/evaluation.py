@@ -1,0 +1,110 @@
+"""Commands that measure a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2mc.cli.command import Reply, add
+from e2mc.cli.run import add_run, checkpoint_of, launch, needed, run_of
+
+if TYPE_CHECKING:
+    from e2mc.study import LaunchedRule
+
+
+def evaluation_commands(commands: Any) -> None:
+    """evaluate, separability, information."""
+    evaluate = add(
+        commands,
+        "evaluate",
+        _evaluate,
+        "score a checkpoint under one paradigm",
+        "e2mc evaluate --base vicreg --arm e2mc --paradigm linear_1",
+    )
+    add_run(evaluate, arm=True)
+    evaluate.add_argument("--paradigm", required=True, help="of the study, e.g. linear_1")
+    separability = add(
+        commands,
+        "separability",
+        _separability,
+        "measure separability of the features, entropies and spectrum of the embeddings",
+        "e2mc separability --base swav_long --arm base",
+    )
+    add_run(separability, arm=True)
+    information = add(
+        commands,
+        "information",
+        _information,
+        "measure entropy and reconstruction of the embeddings of a checkpoint",
+        "e2mc information --base swav_long --arm base",
+    )
+    add_run(information, arm=True)
+
+
+def _evaluate(options: argparse.Namespace) -> Reply:
+    from e2mc import steps
+    from e2mc.identity import evaluation_identity
+    from e2mc.study import FineTune
+
+    study, run = run_of(options, options.arm)
+    name = options.paradigm
+    if name not in study.paradigms:
+        raise ValueError(
+            f"paradigm {name!r} does not exist, expected one of {', '.join(study.paradigms)}"
+        )
+    paradigm = study.paradigms[name]
+    datasets = {paradigm.dataset: needed(study, paradigm.dataset)}
+    outputs = {name: study.result_path(run, name)}
+    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
+    identity = {name: evaluation_identity(study, run, name)}
+    rule: LaunchedRule
+    if isinstance(paradigm, FineTune):
+        step, rule = steps.evaluate_fine_tuned, "evaluate_fine_tuned"
+    else:
+        step, rule = steps.evaluate_frozen, "evaluate_frozen"
+    launch(step, arguments, outputs, identity, rule, options)
+    return _results(outputs)
+
+
+def _separability(options: argparse.Namespace) -> Reply:
+    from e2mc import steps
+    from e2mc.identity import evaluation_identity
+
+    study, run = run_of(options, options.arm)
+    datasets = {"images": needed(study, "images")}
+    outputs = {name: study.result_path(run, name) for name in ("separability", "embeddings")}
+    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
+    identity = {name: evaluation_identity(study, run, name) for name in outputs}
+    launch(steps.measure, arguments, outputs, identity, "measure", options)
+    return _results(outputs)
+
+
+def _information(options: argparse.Namespace) -> Reply:
+    from e2mc import steps
+    from e2mc.identity import evaluation_identity
+
+    study, run = run_of(options, options.arm)
+    outputs = {"information": study.result_path(run, "information")}
+    datasets = {"images": needed(study, "images")}
+    output = outputs["information"]
+    arguments = (study, run, checkpoint_of(study, run), datasets, output, options.device)
+    identity = {"information": evaluation_identity(study, run, "information")}
+    launch(steps.measure_information, arguments, outputs, identity, "measure", options)
+    return _results(outputs)
+
+
+def _results(outputs: dict[str, Path]) -> Reply:
+    """Every score in a line; as JSON the result files themselves."""
+    contents = {
+        name: json.loads(path.read_text(encoding="utf-8")) for name, path in outputs.items()
+    }
+    lines = []
+    for name, path in outputs.items():
+        lines.append(str(path))
+        for score in contents[name]["scores"]:
+            kind = f"{score['features']}, {score['selection']}, {score['split']}"
+            seed = f"probe seed {score['probe_seed']}"
+            lines.append(f"  {score['metric']:17} {score['value']:8.3f}  ({kind}, {seed})")
+    return Reply("\n".join(lines), contents)

@@ -1,0 +1,107 @@
+"""One run of a study: its options, its files, and a step on it, here or as a SLURM job."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2mc import interruption
+from e2mc.cli.command import add_study, base_of
+
+if TYPE_CHECKING:
+    from e2mc.study import LaunchedRule, Run, Study
+
+
+def add_run(parser: Any, *, arm: bool) -> None:
+    """What names a run, and where it is computed; without ``arm`` the run is a base."""
+    add_study(parser)
+    parser.add_argument("--base", required=True, help="a base of the study, e.g. vicreg")
+    parser.add_argument("--base-seed", type=int, default=0, help="of its pre-training (0)")
+    if arm:
+        parser.add_argument("--arm", required=True, help="e.g. base, continued, e2mc")
+        parser.add_argument("--seed", type=int, default=0, help="of continued pre-training (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<number>")
+    parser.add_argument(
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
+        help="slurm: as a job, with the resources of config.yaml (local)",
+    )
+
+
+def run_of(options: argparse.Namespace, arm: str) -> tuple[Study, Run]:
+    """The run that the options name; ValueError when the study has no such base or arm."""
+    from e2mc.study import BASE_ARM, Run, load_study
+
+    study = load_study(options.study)
+    base_of(study, options.base)
+    if arm not in (BASE_ARM, *study.arms):
+        raise ValueError(
+            f"arm {arm!r} does not exist, expected base or one of {', '.join(study.arms)}"
+        )
+    return study, Run(
+        options.base, arm, options.base_seed, None if arm == BASE_ARM else options.seed
+    )
+
+
+def needed(study: Study, dataset: str) -> Path:
+    """The prepared file of a data set; ValueError when it is not there."""
+    path = study.dataset_path(dataset)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: run `e2mc data --study {study.name}` first")
+    return path
+
+
+def checkpoint_of(study: Study, run: Run) -> Path:
+    """Where the checkpoint of any run is, the base's own included."""
+    from e2mc.study import BASE_ARM
+
+    return base_checkpoint(study, run) if run.arm == BASE_ARM else study.checkpoint_path(run)
+
+
+def base_checkpoint(study: Study, run: Run) -> Path:
+    """The re-trained or converted base where there is one, else the shipped one."""
+    from e2mc.steps import verify_shipped
+    from e2mc.study import ShippedCheckpoint
+
+    if study.bases[run.base].converted:
+        return study.converted_path(run.base)
+    retrained = study.retrained_path(run.base, run.base_seed)
+    shipped = study.bases[run.base].checkpoint
+    if retrained.exists() or not isinstance(shipped, ShippedCheckpoint):
+        return retrained
+    path = Path(shipped.path.format(seed=run.base_seed))
+    verify_shipped(path, shipped.sha256[run.base_seed])
+    return path
+
+
+def launch(
+    step: Callable[..., None],
+    arguments: tuple[Any, ...],
+    outputs: Mapping[str, Path],
+    identity: Mapping[str, Any],
+    rule: LaunchedRule,
+    options: argparse.Namespace,
+) -> None:
+    """Runs a step as its rule does: in this process, or as a SLURM job."""
+    from e2mc.code_hash import code_hash
+    from e2mc.launching import run
+    from e2mc.state import fingerprint
+    from e2mc.study import read_config
+
+    trains = rule in ("pretrain_base", "continue_pretraining")
+    resources = None
+    if options.launcher == "slurm":
+        resources = read_config(launcher="slurm").resources(rule)
+    with contextlib.nullcontext() if resources else interruption.on_signals():
+        run(
+            step,
+            *arguments,
+            outputs=list(outputs.values()),
+            spec=f"{fingerprint(identity)} {code_hash('training' if trains else 'evaluation')}",
+            resources=resources,
+            distributed=trains,
+        )

@@ -1,0 +1,122 @@
+"""Commands for data and training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2mc.cli.command import Reply, add, add_study, written
+from e2mc.cli.run import add_run, base_checkpoint, launch, needed, run_of
+
+if TYPE_CHECKING:
+    from e2mc.study import LaunchedRule, Run, Study
+
+
+def training_commands(commands: Any) -> None:
+    """data, check-data, pretrain, continue."""
+    data = add(
+        commands,
+        "data",
+        _data,
+        "fetch, check and split the images of a study",
+        "e2mc data --study fashion",
+    )
+    add_study(data)
+    data.add_argument("--folder", type=Path, help="with the published files; else they are fetched")
+    check = add(
+        commands,
+        "check-data",
+        _check_data,
+        "count the images and classes of a study's data sets before a GPU is asked for",
+        "e2mc check-data --study paper --decode",
+    )
+    add_study(check)
+    check.add_argument("--decode", action="store_true", help="also decode every image")
+    pretrain = add(
+        commands,
+        "pretrain",
+        _pretrain,
+        "pre-train a base from random weights",
+        "e2mc pretrain --base vicreg",
+    )
+    add_run(pretrain, arm=False)
+    _add_loggers(pretrain)
+    continued = add(
+        commands,
+        "continue",
+        _continue,
+        "continue the pre-training of a base, with or without a criterion",
+        "e2mc continue --base vicreg --arm e2mc --seed 0",
+    )
+    add_run(continued, arm=True)
+    _add_loggers(continued)
+
+
+def _add_loggers(parser: Any) -> None:
+    parser.add_argument(
+        "--loggers",
+        nargs="*",
+        default=["tensorboard"],
+        metavar="LOGGER",
+        help="tensorboard, wandb, both or none, besides training.csv (tensorboard)",
+    )
+
+
+def _data(options: argparse.Namespace) -> Reply:
+    from e2mc.steps import prepare_data
+    from e2mc.study import load_study
+
+    study = load_study(options.study)
+    outputs = {name: study.dataset_path(name) for name in study.data.names}
+    prepare_data(study, options.folder, study.root / "data" / "downloads", outputs)
+    return written(outputs)
+
+
+def _check_data(options: argparse.Namespace) -> Reply:
+    from e2mc.steps import check_data
+    from e2mc.study import load_study, read_config
+
+    folders: dict[str, Path | None] = dict(read_config().data_folders.items())
+    lines = check_data(load_study(options.study), folders, options.decode)
+    return Reply("\n".join(lines), lines)
+
+
+def _pretrain(options: argparse.Namespace) -> Reply:
+    from e2mc.study import BASE_ARM
+
+    study, run = run_of(options, BASE_ARM)
+    output = study.retrained_path(run.base, run.base_seed)
+    return _train(study, run, None, output, "pretrain_base", options)
+
+
+def _continue(options: argparse.Namespace) -> Reply:
+    from e2mc.study import BASE_ARM
+
+    study, run = run_of(options, options.arm)
+    if run.arm == BASE_ARM:
+        raise ValueError("the arm 'base' is the base itself: use `e2mc pretrain`")
+    start = base_checkpoint(study, run)
+    output = study.checkpoint_path(run)
+    return _train(study, run, start, output, "continue_pretraining", options)
+
+
+def _train(
+    study: Study,
+    run: Run,
+    start: Path | None,
+    output: Path,
+    rule: LaunchedRule,
+    options: argparse.Namespace,
+) -> Reply:
+    from e2mc import steps
+    from e2mc.identity import training_identity
+
+    outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
+    if study.information is not None:
+        outputs["information"] = output.with_name("information.csv")
+    images = needed(study, "images")
+    identity = training_identity(study, run)
+    arguments = (study, run, start, images, output, options.device, options.loggers)
+    launch(steps.train, arguments, outputs, identity, rule, options)
+    return written(outputs)
