@@ -33,7 +33,8 @@ from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256
 from e2mc.study import SVM, Labelled, Linear, Study
 
-Scores = tuple[list[dict[str, Any]], dict[str, Any]]
+# the scores, and details of how they came about
+ScoresAndDetails = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
 class FrozenBackbone:
@@ -99,13 +100,13 @@ class FrozenBackbone:
 
     # --- paradigms ---
 
-    def svm(self, paradigm: SVM) -> Scores:
+    def svm(self, paradigm: SVM) -> ScoresAndDetails:
         """One linear SVM per class on spatial features."""
         features, labels = self.known(paradigm.dataset, "train", spatial=True)
         test_features, test_labels = self.known(paradigm.dataset, "test", spatial=True)
         return svm_probe(features, labels, test_features, test_labels, protocol=paradigm.protocol)
 
-    def linear_cached(self, paradigm: Linear) -> Scores:
+    def linear_cached(self, paradigm: Linear) -> ScoresAndDetails:
         """Linear heads on features that are computed once."""
         dataset = paradigm.dataset
         splits = self.splits(dataset)
@@ -133,7 +134,9 @@ class FrozenBackbone:
             return found
         return whiten(found[0], *self.whitener(dataset)), found[1]
 
-    def linear_streamed(self, paradigms: Mapping[str, Linear], state: Path) -> dict[str, Scores]:
+    def linear_streamed(
+        self, paradigms: Mapping[str, Linear], state: Path
+    ) -> dict[str, ScoresAndDetails]:
         """Linear heads on new random views in every epoch, all from the same passes.
 
         Args:
@@ -176,7 +179,7 @@ class FrozenBackbone:
         shared: dict[str, Any] = {"trained_together": list(paradigms)}
         if "whitened" in kinds:
             shared["rank"] = summary_of_covariance(self.moments(dataset, spatial).covariance)
-        results: dict[str, Scores] = {}
+        results: dict[str, ScoresAndDetails] = {}
         for name, paradigm in paradigms.items():
             found = {kind: probes[name, kind].scores(held_out[kind]) for kind in paradigm.features}
             scores = list(itertools.chain.from_iterable(part for part, _ in found.values()))
@@ -239,4 +242,4 @@ def label_subsets(paradigm: Labelled, splits: Splits) -> dict[int, Tensor]:
     }
 
 
-__all__ = ["FrozenBackbone", "label_subsets", "passes"]
+__all__ = ["FrozenBackbone", "ScoresAndDetails", "label_subsets", "passes"]

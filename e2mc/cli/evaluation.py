@@ -11,7 +11,7 @@ from e2mc.cli.command import Reply, add
 from e2mc.cli.run import add_run, checkpoint_of, launch, needed, run_of
 
 if TYPE_CHECKING:
-    from e2mc.study import LaunchedRule
+    from e2mc.study import LaunchedRule, Run, Study
 
 
 def evaluation_commands(commands: Any) -> None:
@@ -44,54 +44,47 @@ def evaluation_commands(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> Reply:
-    from e2mc import steps
-    from e2mc.identity import evaluation_identity
     from e2mc.study import FineTune
 
     study, run = run_of(options, options.arm)
-    name = options.paradigm
-    if name not in study.paradigms:
+    if options.paradigm not in study.paradigms:
         raise ValueError(
-            f"paradigm {name!r} does not exist, expected one of {', '.join(study.paradigms)}"
+            f"paradigm {options.paradigm!r} does not exist, expected one of "
+            f"{', '.join(study.paradigms)}"
         )
-    paradigm = study.paradigms[name]
-    datasets = {paradigm.dataset: needed(study, paradigm.dataset)}
-    outputs = {name: study.result_path(run, name)}
-    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
-    identity = {name: evaluation_identity(study, run, name)}
+    paradigm = study.paradigms[options.paradigm]
     rule: LaunchedRule
-    if isinstance(paradigm, FineTune):
-        step, rule = steps.evaluate_fine_tuned, "evaluate_fine_tuned"
-    else:
-        step, rule = steps.evaluate_frozen, "evaluate_frozen"
-    launch(step, arguments, outputs, identity, rule, options)
-    return _results(outputs)
+    rule = "evaluate_fine_tuned" if isinstance(paradigm, FineTune) else "evaluate_frozen"
+    return _scored(study, run, [options.paradigm], paradigm.dataset, rule, options)
 
 
 def _separability(options: argparse.Namespace) -> Reply:
-    from e2mc import steps
-    from e2mc.identity import evaluation_identity
-
     study, run = run_of(options, options.arm)
-    datasets = {"images": needed(study, "images")}
-    outputs = {name: study.result_path(run, name) for name in ("separability", "embeddings")}
-    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
-    identity = {name: evaluation_identity(study, run, name) for name in outputs}
-    launch(steps.measure, arguments, outputs, identity, "measure", options)
-    return _results(outputs)
+    return _scored(study, run, ["separability", "embeddings"], "images", "measure", options)
 
 
 def _information(options: argparse.Namespace) -> Reply:
+    study, run = run_of(options, options.arm)
+    return _scored(study, run, ["information"], "images", "measure", options)
+
+
+def _scored(
+    study: Study,
+    run: Run,
+    paradigms: list[str],
+    dataset: str,
+    rule: LaunchedRule,
+    options: argparse.Namespace,
+) -> Reply:
+    """Scores a run as the rule does, whose step has its name."""
     from e2mc import steps
     from e2mc.identity import evaluation_identity
 
-    study, run = run_of(options, options.arm)
-    outputs = {"information": study.result_path(run, "information")}
-    datasets = {"images": needed(study, "images")}
-    output = outputs["information"]
-    arguments = (study, run, checkpoint_of(study, run), datasets, output, options.device)
-    identity = {"information": evaluation_identity(study, run, "information")}
-    launch(steps.measure_information, arguments, outputs, identity, "measure", options)
+    datasets = {dataset: needed(study, dataset)}
+    outputs = {name: study.result_path(run, name) for name in paradigms}
+    identity = {name: evaluation_identity(study, run, name) for name in paradigms}
+    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
+    launch(getattr(steps, rule), arguments, outputs, identity, rule, options)
     return _results(outputs)
 
 

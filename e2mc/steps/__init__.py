@@ -6,12 +6,7 @@ tensors.
 
 from e2mc.steps.checkpoints import convert_base, verify_shipped
 from e2mc.steps.data import check_data, index_data, prepare_data
-from e2mc.steps.evaluation import (
-    evaluate_fine_tuned,
-    evaluate_frozen,
-    measure,
-    measure_information,
-)
+from e2mc.steps.evaluation import evaluate_fine_tuned, evaluate_frozen, measure
 from e2mc.steps.training import train
 
 __all__ = [
@@ -21,7 +16,6 @@ __all__ = [
     "evaluate_frozen",
     "index_data",
     "measure",
-    "measure_information",
     "prepare_data",
     "train",
     "verify_shipped",

@@ -21,7 +21,7 @@ from e2mc.evaluation.finetune import fine_tune
 from e2mc.evaluation.information import measure_method
 from e2mc.evaluation.metrics import score
 from e2mc.evaluation.separability import separability
-from e2mc.frozen import FrozenBackbone, label_subsets, passes
+from e2mc.frozen import FrozenBackbone, ScoresAndDetails, label_subsets, passes
 from e2mc.identity import evaluation_identity
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256, write_json
@@ -133,45 +133,53 @@ def measure(
     outputs: Mapping[str, Path],
     device: str,
 ) -> None:
-    """What no classifier tells, on the test images.
+    """What no classifier tells.
 
     Args:
         checkpoint: the run's model.
         datasets: file for "images".
-        outputs: files to write for "separability" (how separable the classes and random labelings
-            of the backbone's features are) and "embeddings" (marginal entropies, correlations and
-            spectrum of what a criterion sees).
+        outputs: which measurements, and their result files. "separability": how separable the
+            classes and random labelings of the backbone's features are, on the test images;
+            "embeddings": marginal entropies, correlations and spectrum of what a criterion sees, on
+            the test images; "information": entropy, reconstruction and marginal entropy of the
+            embeddings, on the training images.
     """
-    backbone = FrozenBackbone(study, checkpoint, datasets, resolve_device(device))
+    measurements = {
+        "separability": _separability,
+        "embeddings": _embeddings,
+        "information": _information,
+    }
     for name, path in outputs.items():
         watch = _Watch()
-        if name == "separability":
-            scores, details = separability(*backbone.known("images", "test"))
-        else:
-            protocol = evaluation_identity(study, run, name)["paradigm"]
-            z = sample_embeddings(
-                load_method(load_checkpoint(checkpoint)),
-                Splits.load(datasets["images"]).test,
-                study.bases[run.base].views[0],
-                study.bases[run.base].normalisation or study.data.normalisation,
-                batch_size=protocol["batch_size"],
-                device=resolve_device(device),
-            )
-            scores, details = embedding_statistics(z, protocol["mapping"])
-        _write_result(path, study, run, name, scores, details, watch, device)
+        found = measurements[name](study, run, checkpoint, datasets, resolve_device(device))
+        _write_result(path, study, run, name, *found, watch, device)
 
 
-def measure_information(
-    study: Study,
-    run: Run,
-    checkpoint: Path,
-    datasets: Mapping[str, Path],
-    output: Path,
-    device: str,
-) -> None:
-    """Entropy, reconstruction and marginal entropy of a checkpoint, on the training images."""
-    watch = _Watch()
-    device = resolve_device(device)
+def _separability(
+    study: Study, run: Run, checkpoint: Path, datasets: Mapping[str, Path], device: str
+) -> ScoresAndDetails:
+    backbone = FrozenBackbone(study, checkpoint, datasets, device)
+    return separability(*backbone.known("images", "test"))
+
+
+def _embeddings(
+    study: Study, run: Run, checkpoint: Path, datasets: Mapping[str, Path], device: str
+) -> ScoresAndDetails:
+    protocol = evaluation_identity(study, run, "embeddings")["paradigm"]
+    z = sample_embeddings(
+        load_method(load_checkpoint(checkpoint)),
+        Splits.load(datasets["images"]).test,
+        study.bases[run.base].views[0],
+        study.bases[run.base].normalisation or study.data.normalisation,
+        batch_size=protocol["batch_size"],
+        device=device,
+    )
+    return embedding_statistics(z, protocol["mapping"])
+
+
+def _information(
+    study: Study, run: Run, checkpoint: Path, datasets: Mapping[str, Path], device: str
+) -> ScoresAndDetails:
     base = study.bases[run.base]
     values = measure_method(
         load_method(load_checkpoint(checkpoint)).to(device),
@@ -184,7 +192,7 @@ def measure_information(
     scores = [
         score(name, value, split="train", features="embeddings") for name, value in values.items()
     ]
-    _write_result(output, study, run, "information", scores, {}, watch, device)
+    return scores, {}
 
 
 class _Watch:

@@ -3,7 +3,7 @@ rule measure_information:
         checkpoint=checkpoint_of,
         images=DATASETS["images"],
     output:
-        ROOT / "evaluations" / RUN / "information.json",
+        information=ROOT / "evaluations" / RUN / "information.json",
     log:
         ROOT / "logs/evaluations" / RUN / "information.log",
     benchmark:
@@ -17,13 +17,14 @@ rule measure_information:
         mem_mb=3000,
         runtime=60,
     params:
+        step="measure",
         study=CONFIG.study,
         spec=evaluation_hash(["information"]),
         code=code_hash("evaluation"),
     message:
         "Measuring the entropy of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:
-        "../scripts/measure_information.py"
+        "../scripts/evaluate.py"
 
 
 rule plot_information:

@@ -21,13 +21,14 @@ for group, paradigms in FROZEN.items():
             mem_mb=ON_IMAGES["mem_mb"],
             runtime=ON_IMAGES["runtime"],
         params:
+            step="evaluate_frozen",
             study=CONFIG.study,
             spec=evaluation_hash(paradigms),
             code=code_hash("evaluation"),
         message:
             "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
         script:
-            "../scripts/evaluate_frozen.py"
+            "../scripts/evaluate.py"
 
 
 if FINE_TUNED:
@@ -51,13 +52,14 @@ if FINE_TUNED:
             mem_mb=ON_IMAGES["mem_mb"],
             runtime=ON_IMAGES["runtime"],
         params:
+            step="evaluate_fine_tuned",
             study=CONFIG.study,
             spec=evaluation_hash(FINE_TUNED),
             code=code_hash("evaluation"),
         message:
             "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
         script:
-            "../scripts/evaluate_fine_tuned.py"
+            "../scripts/evaluate.py"
 
 
 rule measure:
@@ -79,10 +81,11 @@ rule measure:
         mem_mb=3000,
         runtime=60,
     params:
+        step="measure",
         study=CONFIG.study,
         spec=evaluation_hash(MEASUREMENTS),
         code=code_hash("evaluation"),
     message:
         "Measuring {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:
-        "../scripts/measure.py"
+        "../scripts/evaluate.py"
