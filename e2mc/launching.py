@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from e2mc import slurm
+from e2mc.code_hash import code_hash
 from e2mc.console import announce, terminal
 from e2mc.slurm import UNREACHABLE, QueuedJob, Resources, Unreachable
 from e2mc.state import fingerprint, write_json
@@ -48,6 +49,8 @@ from e2mc.waiting import (
     wait_in_small_process,
 )
 
+# an sbatch that got no answer may have left a job, which the queue shows late
+UNSURE_SECONDS = 60.0
 # a task that is told to stop before Python handles the signal would be killed by it
 PYTHON = """sh -c 'trap "" USR2; exec "$0" "$@"'"""
 
@@ -57,6 +60,7 @@ def run(
     *arguments: Any,
     outputs: Sequence[Path],
     spec: str,
+    stage: str,
     resources: Resources | None,
     distributed: bool = False,
 ) -> None:
@@ -70,7 +74,8 @@ def run(
         arguments: its arguments. Every path in them, also in mappings, that is not among
             ``outputs`` is taken for an input.
         outputs: the files that the step makes, all in one folder.
-        spec: a string that differs where the outputs would, apart from the input files.
+        spec: a string that differs where the outputs would, apart from the input files and code.
+        stage: of ``code_hash``, whose code makes the outputs.
         resources: what the job gets; None calls the step in this process.
         distributed: whether the step can be done by several ranks; otherwise it gets one.
 
@@ -82,9 +87,9 @@ def run(
     if resources is None:
         step(*arguments)
         return
-    task = _Submission(
-        step, arguments, outputs, spec, resources if distributed else resources.on_one_rank()
-    )
+    if not distributed:
+        resources = resources.on_one_rank()
+    task = _Submission(step, arguments, outputs, spec, stage, resources)
     with stop_signals():
         try:
             job = task.find_or_submit()
@@ -107,6 +112,7 @@ class _Submission(Task):
         arguments: tuple[Any, ...],
         outputs: Sequence[Path],
         spec: str,
+        stage: str,
         resources: Resources,
     ) -> None:
         paths = sorted(_absolute(path) for path in outputs)
@@ -117,9 +123,9 @@ class _Submission(Task):
         folder = paths[0].parent / "slurm" / f"{step.__name__}-{key}"
         super().__init__(step.__name__, paths, folder, "", resources)
         inputs: list[tuple[str, int, int]] = []
-        self.step = step
+        self.step, self.stage, self.code = step, stage, code_hash(stage)
         self.arguments = tuple(self._staging(value, inputs) for value in arguments)
-        self.spec = fingerprint({"spec": spec, "inputs": inputs})
+        self.spec = fingerprint({"spec": spec, "code": self.code, "inputs": inputs})
 
     def _staging(self, value: Any, inputs: list[tuple[str, int, int]]) -> Any:
         """The argument with the outputs' paths in ``output/``; notes the input files."""
@@ -138,7 +144,7 @@ class _Submission(Task):
 
     def find_or_submit(self) -> str | None:
         """The id of the task's job, submitted if need be; None when the step is done."""
-        said = ""
+        said, message, unsure_until = "", "", 0.0
         while True:
             try:
                 with self._lock():
@@ -146,11 +152,15 @@ class _Submission(Task):
                         return None
                     jobs = self.jobs()
                     ending = self._end_stale(jobs)
-                    if ending is None:
-                        return self._attach(*jobs[0]) if jobs else self._submit()
-                    message = f"waiting for SLURM job {ending} of the same output to end"
+                    if ending is not None:
+                        message = f"waiting for SLURM job {ending} of the same output to end"
+                    elif jobs:
+                        return self._attach(*jobs[0])
+                    elif time.monotonic() >= unsure_until:
+                        unsure_until = time.monotonic() + UNSURE_SECONDS
+                        return self._submit()
             except Unreachable as error:
-                message = f"SLURM does not answer, trying again: {error}"
+                message = f"SLURM does not take the job now, trying again: {error}"
             if message != said:
                 announce(message)
                 said = message
@@ -237,8 +247,11 @@ class _Submission(Task):
             folder=self.folder / self.submission,
             done=self.done,
             spec=self.spec,
+            stage=self.stage,
+            code=self.code,
             time_minutes=self.resources.time_minutes,
             max_requeues=self.resources.max_requeues,
+            signal_seconds=self.resources.signal_seconds,
         )
 
     def _write_record(self, job: str) -> None:
@@ -255,11 +268,19 @@ def tidy(root: Path) -> None:
     for done in Path(root).rglob("slurm/*/done.json"):
         folder = done.parent
         staged, place = folder / "output", folder.parent.parent
-        if all((place / path.relative_to(staged)).exists() for path in files_below(staged)):
+        if all(_same(path, place / path.relative_to(staged)) for path in files_below(staged)):
             done.unlink()
             shutil.rmtree(staged)
             for pickled in folder.glob("*/*.pkl"):
                 pickled.unlink()
+
+
+def _same(staged: Path, place: Path) -> bool:
+    """Whether a file was collected, as a link or a copy."""
+    if not place.exists():
+        return False
+    one, other = staged.stat(), place.stat()
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 @contextlib.contextmanager

@@ -32,18 +32,49 @@ END_STATES = {
     "OUT_OF_MEMORY": "it ran out of memory: raise memory_gb",
     "PREEMPTED": "it was preempted and not requeued",
     "REVOKED": "it was revoked",
-    "TIMEOUT": "it reached its time limit: raise time_minutes",
+    "TIMEOUT": "it reached its time limit: raise time_minutes, or signal_seconds if it was saving",
+}
+# why a job does not start that will not go away by waiting; the names of squeue
+NEVER_STARTS = {
+    "AccountNotAllowed",
+    "BadConstraints",
+    "DependencyNeverSatisfied",
+    "InvalidAccount",
+    "InvalidQOS",
+    "PartitionTimeLimit",
+    "QOSNotAllowed",
+    "launch failed requeued held",
 }
 OUT_OF_MEMORY = re.compile(r"exceeded memory limit|oom[-_ ]kill|out[- ]of[- ]memory handler", re.I)
-# what sbatch and squeue say when slurmctld is away or busy, not when they refuse
+# what sbatch and squeue say when slurmctld is away, busy or has enough jobs of this user for now,
+# not when they refuse
 UNREACHABLE = re.compile(
     r"unable to contact slurm controller|socket timed out|connection refused|zero bytes were "
     r"transmitted|standby mode|temporarily|communication connection failure|"
-    r"unexpected message received|invalid job credential",
+    r"unexpected message received|invalid job credential|MaxSubmitJob",
     re.I,
 )
 COMMAND_SECONDS = 60.0
+# options of sbatch that the launcher sets, or that would make it something else than one job
+OWN_OPTIONS = {
+    "array",
+    "clusters",
+    "comment",
+    "error",
+    "job-name",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "parsable",
+    "requeue",
+    "signal",
+    "test-only",
+    "wait",
+}
+# these change what the commands say, for example to the jobs of one partition
+FILTERS = ("SQUEUE_", "SCANCEL_", "SACCT_", "SLURM_CLUSTERS")
 _NO_ANSWER = "no answer: "
+_WHOLE = "\n."  # the end of an answer whose writer was not killed meanwhile
 
 
 class Unreachable(RuntimeError):
@@ -64,10 +95,11 @@ class Resources:
         time_minutes: time limit of the job each time that it is started.
         signal_seconds: how long before its time limit a job is told to save its state.
         max_requeues: how many time limits a job may reach and go on; preemptions do not count.
-        sbatch: further options of sbatch without the dashes, e.g. {"gres": "gpu:a100:4"}.
+        sbatch: further options of sbatch without the dashes, e.g. {"reservation": "r"}.
         setup: shell commands to run on the node before Python, e.g. "module load cuda".
         on_interrupt: what becomes of the job when the waiting process gets SIGINT or SIGTERM.
         poll_seconds: seconds between two looks at the queue.
+        latency_seconds: how late the shared file system may show what a job wrote.
     """
 
     partition: str | None = None
@@ -86,6 +118,7 @@ class Resources:
     setup: tuple[str, ...] = ()
     on_interrupt: Literal["cancel", "leave"] = "cancel"
     poll_seconds: float = 15.0
+    latency_seconds: float = 60.0
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -111,9 +144,13 @@ class Resources:
                 f"signal_seconds is {self.signal_seconds}, a job of {self.time_minutes} minutes "
                 "would be told to stop when it starts: lower it or raise time_minutes"
             )
-        for name in self.sbatch:
-            if name.replace("_", "-") in ("comment", "output", "error", "open-mode", "signal"):
-                raise ValueError(f"sbatch: {name} is set by the launcher: remove it")
+        if not self.latency_seconds >= 0:
+            raise ValueError(f"latency_seconds must not be negative, found {self.latency_seconds}")
+        for name, value in self.sbatch.items():
+            if name.replace("_", "-") in OWN_OPTIONS:
+                raise ValueError(f"sbatch: {name} is up to the launcher: remove it")
+            if value is False:
+                raise ValueError(f"sbatch: {name} is false: leave it out")
 
     def on_one_rank(self) -> Resources:
         """The same for a step that one process with at most one GPU does."""
@@ -167,26 +204,29 @@ def queue(max_age: float = 0.0, since: float = 0.0) -> list[QueuedJob]:
     """This user's jobs in the queue, and those that ended a short while ago.
 
     Args:
-        max_age: seconds that the answer may be old; another process may have asked then.
+        max_age: seconds that the answer may be older than this call; another process asked then.
         since: the answer must be of this time (seconds since the epoch) or later.
 
     Raises:
         Unreachable: when slurmctld does not answer.
     """
+    # before the lock: who waited for another one's answer takes it
+    oldest = max(time.time() - max_age, since)
     with _shared_answer() as file:
         text = file.read()
-        asked, _, lines = text.partition("\n")
+        asked, _, lines = text.removesuffix(_WHOLE).partition("\n")
         now = time.time()
         # an answer from the future: the clock was set back
-        if not asked or not max(now - max_age, since) <= float(asked) <= now:
-            command = ["squeue", "-h", "-t", "all", "-u", str(os.getuid())]
+        if not text.endswith(_WHOLE) or not oldest <= float(asked) <= now:
+            # all: also in partitions that are hidden from this user
+            command = ["squeue", "-h", "-a", "-t", "all", "-u", str(os.getuid())]
             try:
                 lines = _run([*command, "-o", "%i|%T|%r|%N|%j|%k"])
             except Unreachable as error:
                 lines = f"{_NO_ANSWER}{error}"
             file.seek(0)
             file.truncate()
-            file.write(f"{now}\n{lines}")
+            file.write(f"{now}\n{lines}{_WHOLE}")
     if lines.startswith(_NO_ANSWER):
         raise Unreachable(lines.removeprefix(_NO_ANSWER))
     return [QueuedJob(*line.split("|", 5)) for line in lines.splitlines() if line.count("|") >= 5]
@@ -214,9 +254,11 @@ def final_state(job_id: str) -> tuple[str, str] | None:
     with contextlib.suppress(RuntimeError):
         command = ["sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State,ExitCode"]
         first = _run(command).partition("\n")[0]
-        if first:
-            state, code = first.split("|")
-            return state.split()[0], f"exit code {code}"
+        state, _, code = first.partition("|")
+        state = state.partition(" ")[0]
+        # accounting may say for ever that a job runs which slurmctld does not know
+        if state in END_STATES:
+            return state, f"exit code {code}"
     return None
 
 
@@ -224,10 +266,10 @@ def job_fields(job_id: str) -> dict[str, str]:
     """The fields of `scontrol show job`; empty when slurmctld does not know the job."""
     try:
         text = _run(["scontrol", "show", "job", "-o", job_id])
-    except Unreachable:
+    except RuntimeError as error:
+        if "Invalid job id" in str(error):
+            return {}
         raise
-    except RuntimeError:
-        return {}
     return dict(re.findall(r"(\S+?)=(\S*)", text))
 
 
@@ -242,9 +284,15 @@ def cancel(job_id: str) -> None:
 
 def _run(command: list[str]) -> str:
     """The output of one of SLURM's commands; an error is one sentence with what it says."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(FILTERS)}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
         )
     except FileNotFoundError as error:
         raise RuntimeError(

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from e2mc import interruption, slurm
+from e2mc.code_hash import code_hash
 from e2mc.state import write_json
 
 
@@ -34,7 +35,8 @@ class SlurmJob:
         folder: where this submission's own files are.
         done: file that says that the step has been done, and of what ``spec``.
         spec: hash of everything that decides the step's files.
-        time_minutes, max_requeues: as in ``Resources``.
+        stage, code: of ``code_hash``, and what it said when the job was submitted.
+        time_minutes, max_requeues, signal_seconds: as in ``Resources``.
     """
 
     step: Callable[..., None]
@@ -43,8 +45,11 @@ class SlurmJob:
     folder: Path
     done: Path
     spec: str
+    stage: str
+    code: str
     time_minutes: int
     max_requeues: int
+    signal_seconds: int
 
     def __call__(self) -> None:
         for number in (signal.SIGUSR2, signal.SIGTERM):
@@ -52,6 +57,7 @@ class SlurmJob:
         self._report_path.unlink(missing_ok=True)
         try:
             self._go_to_workdir()
+            self._check_code()
             with _process_group():
                 self.step(*self.arguments)
         except interruption.Interrupted:
@@ -74,10 +80,24 @@ class SlurmJob:
                 "to a file system that all nodes share"
             ) from error
 
+    def _check_code(self) -> None:
+        """Its result would be taken for that of the code at submission."""
+        if code_hash(self.stage) != self.code:
+            raise RuntimeError(
+                f"the code of {self.stage} has changed since this job was submitted: run the same "
+                "again"
+            )
+
     def _go_on_later(self) -> None:
         """Requeues this job, unless it was cancelled or SLURM is requeueing it already."""
         job = os.environ["SLURM_JOB_ID"]
-        fields = slurm.job_fields(job)
+        try:
+            fields = self._insist(lambda: slurm.job_fields(job))
+        except RuntimeError as error:
+            return self._report(
+                f"it was stopped and cannot ask SLURM why: {error}; its state is saved: run the "
+                "same again to go on"
+            )
         if fields.get("JobState") != "RUNNING":
             print(f"SLURM job {job} is stopped; its state is saved", flush=True)
             return
@@ -95,12 +115,23 @@ class SlurmJob:
         # said before it is done: SLURM ends the job then
         print(f"SLURM job {job} goes back into the queue ({why}); its state is saved", flush=True)
         try:
-            slurm.requeue(job)
+            self._insist(lambda: slurm.requeue(job))
         except RuntimeError as error:
             self._report(
                 f"it was stopped ({why}) and cannot be requeued: {error}; its state is saved: run "
                 "the same again to go on"
             )
+
+    def _insist(self, command: Callable[[], Any]) -> Any:
+        """The answer of SLURM, which may be away; asked for as long as there may be time."""
+        end = time.monotonic() + self.signal_seconds / 2
+        while True:
+            try:
+                return command()
+            except slurm.Unreachable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(2.0)
 
     def _report(self, message: str) -> None:
         """Leaves the reason of a failure to who waits for the job."""

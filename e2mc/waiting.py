@@ -21,17 +21,16 @@ from typing import Any, Self
 
 from e2mc import slurm
 from e2mc.console import announce, terminal, told_on
-from e2mc.slurm import END_STATES, OUT_OF_MEMORY, QueuedJob, Resources, Unreachable
+from e2mc.slurm import END_STATES, NEVER_STARTS, OUT_OF_MEMORY, QueuedJob, Resources
 
 LAST_LINES = 12
 TAIL_BYTES = 16_384
-# a job that ended may be requeued a moment later, and shared file systems show new files late
-SETTLE_SECONDS = {"COMPLETED": 20.0, "UNKNOWN": 20.0}
-SETTLE_SECONDS_OTHERWISE = 6.0
+# a job that ended may be requeued a moment later
+SETTLE_SECONDS = 6.0
+SHELLS = {"bash", "sh", "dash"}
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 _stopped_by: int | None = None  # the signal that came
-_parent = os.getppid()  # of a rule: Snakemake
 
 
 class JobError(RuntimeError):
@@ -113,25 +112,29 @@ class Task:
         tail = _Tail(log)
         begin = time.time()
         next_look = time.monotonic()
-        said, ended_at = "", None
+        said, state, detail, ended_at = "", "", "", None
         while not self.is_done():
             tail.copy()
             if time.monotonic() >= next_look:
+                before = detail
                 message, state, detail = said, "", ""
                 try:
                     age = 1.0 if ended_at else 0.9 * self.resources.poll_seconds
                     state, detail = self._state(job, age, begin)
                     message = f"SLURM job {job}: {state} {detail}".rstrip()
-                except Unreachable as error:
+                except RuntimeError as error:  # the job runs on, whatever is wrong here
                     message = f"SLURM does not answer, trying again: {error}"
                 if message != said:
                     announce(message)
                     said = message
+                if detail == before and detail.strip("()") in NEVER_STARTS:
+                    slurm.cancel(job)
+                    raise JobError(f"SLURM job {job} for {self.name} cannot start: {detail}")
                 if state in END_STATES or state == "UNKNOWN":
                     ended_at = ended_at or time.monotonic()
-                    settle = SETTLE_SECONDS.get(state, SETTLE_SECONDS_OTHERWISE)
-                    settle = 0.0 if self._reports() else settle
-                    if time.monotonic() - ended_at >= settle and not self.is_done():
+                    if time.monotonic() - ended_at >= self._settle_seconds(job, state):
+                        if self.is_done():
+                            break
                         tail.copy()
                         raise JobError(self._failure(job, state, detail))
                 elif state:
@@ -140,6 +143,15 @@ class Task:
                 next_look = time.monotonic() + (1.0 if hurry else self.resources.poll_seconds)
             pause(1.0)
         tail.copy()
+
+    def _settle_seconds(self, job: str, state: str) -> float:
+        """How long a job must have ended before what it left is judged."""
+        if self._reports():
+            return 0.0
+        late = state == "FAILED" and not self.log(job).exists()
+        if late or state in ("COMPLETED", "UNKNOWN"):
+            return max(SETTLE_SECONDS, self.resources.latency_seconds)
+        return SETTLE_SECONDS
 
     def _state(self, job: str, age: float, since: float) -> tuple[str, str]:
         """State and detail of a job, which SLURM may have forgotten: UNKNOWN."""
@@ -160,37 +172,45 @@ class Task:
 
     def _failure(self, job: str, state: str, detail: str) -> str:
         """Why the job failed: one sentence, then the last lines of its log."""
-        # the other ranks fail after the one that had a reason
         report = min(self._reports(), key=lambda item: item["time"], default=None)
         log = self.log(job, report["rank"] if report else 0)
-        if not log.exists():
-            why = (
+        said = _last_bytes(log).splitlines() if log.exists() else []
+        why = self._why(job, state, detail, report["message"] if report else "", log.exists())
+        failure = f"SLURM job {job} for {self.name} failed: {why}"
+        if not said:
+            return failure
+        text = "\n".join(f"  {line}" for line in said[-LAST_LINES:])
+        return f"{failure}\nthe end of {log}:\n{text}"
+
+    def _why(self, job: str, state: str, detail: str, report: str, logged: bool) -> str:
+        logs = (self.folder / self.submission).glob(f"{job}_*_log.out")
+        if any(OUT_OF_MEMORY.search(_last_bytes(path)) for path in logs):
+            state, detail = "OUT_OF_MEMORY", ""
+        # what a rank says then is that it has lost another one
+        if report and state in ("OUT_OF_MEMORY", "NODE_FAIL"):
+            return f"{END_STATES[state]} (a process said: {report})"
+        if report:
+            return report
+        if state == "UNKNOWN":
+            return "it left no result, and SLURM has forgotten why"
+        if not logged and state == "CANCELLED":
+            return f"{END_STATES[state]} before it ran"
+        if not logged and state in ("FAILED", "COMPLETED"):
+            return (
                 f"it left no log: its nodes cannot see {self.folder} ({detail}); move the project "
                 "to a file system that all nodes share"
             )
-            if state == "CANCELLED":
-                why = f"{END_STATES[state]} before it ran"
-            return f"SLURM job {job} for {self.name} failed: {why}"
-        lines = _last_bytes(log).splitlines()
-        if report:
-            why = report["message"]
-        elif state == "UNKNOWN":
-            why = "it left no result, and SLURM has forgotten why"
-        elif OUT_OF_MEMORY.search("\n".join(lines)):
-            why = END_STATES["OUT_OF_MEMORY"]
-        else:
-            why = f"{END_STATES[state]} ({state}, {detail})"
-        text = "\n".join(f"  {line}" for line in lines[-LAST_LINES:])
-        return f"SLURM job {job} for {self.name} failed: {why}\nthe end of {log}:\n{text}"
+        return f"{END_STATES[state]} ({state}, {detail})" if detail else END_STATES[state]
 
     def stop(self, stopped: Stopped) -> None:
         """Cancels the task's jobs, or leaves them to the next run."""
         if not stopped.cancels or self.resources.on_interrupt == "leave":
             return announce(f"the job that makes {self.name} is left: the next run waits for it")
         try:
-            for job, _, _ in self.jobs():
-                slurm.cancel(job.id)
-                announce(f"cancelled SLURM job {job.id}, which made {self.name}")
+            with signals_blocked():  # a second Ctrl-C would end scancel
+                for job, _, _ in self.jobs():
+                    slurm.cancel(job.id)
+                    announce(f"cancelled SLURM job {job.id}, which made {self.name}")
         except RuntimeError as error:
             announce(f"the job that makes {self.name} could not be cancelled: {error}")
 
@@ -258,12 +278,25 @@ def pause(seconds: float) -> None:
         if _stopped_by is not None:
             raise Stopped(_stopped_by)
         # in a rule: Snakemake was killed, its next run waits for the job
-        if terminal() is not None and os.getppid() != _parent:
+        if terminal() is not None and _starters() != _started_by:
             raise Stopped(signal.SIGHUP)
         left = end - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(left, 1.0))
+
+
+def _starters() -> list[int]:
+    """The process that started this one; where that is a shell that a rule runs in, its own too."""
+    parent = os.getppid()
+    try:
+        name, _, rest = Path(f"/proc/{parent}/stat").read_text().rpartition(") ")
+    except OSError:  # it has just ended, or this is no Linux
+        return [parent]
+    return [parent, int(rest.split()[1])] if name.partition("(")[2] in SHELLS else [parent]
+
+
+_started_by = _starters()  # of a rule: Snakemake
 
 
 @contextlib.contextmanager
@@ -291,13 +324,13 @@ def wait_in_small_process(task: Task, job: str) -> None:
     command = [sys.executable, "-m", "e2mc.waiting", task.as_text(), job]
     with signals_blocked():  # until the new process notes them
         pause(0)  # none came before
-        os.execv(sys.executable, [*command, str(handle), str(_parent)])
+        os.execv(sys.executable, [*command, str(handle), json.dumps(_started_by)])
 
 
-def main(text: str, job: str, handle: str, parent: str) -> None:
+def main(text: str, job: str, handle: str, started_by: str) -> None:
     """What the new process does."""
-    global _parent
-    _parent = int(parent)
+    global _started_by
+    _started_by = json.loads(started_by)
     with told_on(int(handle)), stop_signals():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         task = Task.of_text(text)
@@ -329,8 +362,9 @@ class _Tail:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files in a folder and below it."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """The files in a folder and below it, but for those that a killed job was writing."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in found if not (path.name.startswith(".") and path.suffix == ".part")]
 
 
 def _last_bytes(path: Path) -> str:

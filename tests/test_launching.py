@@ -12,7 +12,7 @@ def step(*_):
 
 def task(tmp_path, *arguments, spec="a", outputs=("made.txt",)):
     paths = [tmp_path / name for name in outputs]
-    return launching._Submission(step, (*arguments, *paths), paths, spec, Resources())
+    return launching._Submission(step, (*arguments, *paths), paths, spec, "training", Resources())
 
 
 def test_spec_holds_the_inputs_and_not_the_resources(tmp_path):
@@ -57,9 +57,55 @@ def test_finished_task_is_collected_until_its_workflow_is_finished(tmp_path):
         (tmp_path / "made.txt").unlink(missing_ok=True)
         found.collect()
         assert (tmp_path / "made.txt").read_text() == "made"
+    (tmp_path / "made.txt").unlink()
+    (tmp_path / "made.txt").write_text("an older one")
+    tidy(tmp_path)
+    assert found.is_done(), "another file lies in its place"
+    found.collect()
     tidy(tmp_path)
     assert not found.is_done()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made.txt", "slurm"]
+
+
+def test_what_a_killed_job_was_writing_is_not_collected(tmp_path):
+    found = task(tmp_path)
+    found.staged.mkdir(parents=True)
+    for name in ("made.txt", "made.txt.state", ".made.txt.0a1b.part"):
+        (found.staged / name).write_text("made")
+    found.collect()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"made.txt", "made.txt.state", "slurm"}
+
+
+def test_job_that_an_unanswered_sbatch_left_is_found(tmp_path, monkeypatch):
+    """sbatch gives up before slurmctld has taken the job, which the queue shows later."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    asked, submitted = commands / "asked", commands / "submitted"
+    scripts = {
+        "sbatch": f"""echo x >> {submitted}
+            echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1""",
+        "squeue": f"""[ -e {submitted} ] || exit 0
+            echo x >> {asked}
+            [ $(wc -l < {asked}) -lt 3 ] || cat {commands}/queue""",
+    }
+    for name, body in scripts.items():
+        (commands / name).write_text(f"#!/bin/sh\n{body}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    monkeypatch.setattr(slurm.tempfile, "gettempdir", lambda: str(commands))
+    monkeypatch.setattr(launching, "pause", lambda _: None)
+    found = task(tmp_path / "made")
+    mark = slurm.comment_of
+
+    def comment(*arguments):
+        text = mark(*arguments)
+        (commands / "queue").write_text(f"7|PENDING|Resources||e2mc-step|{text}\n")
+        return text
+
+    monkeypatch.setattr(slurm, "comment_of", comment)
+    assert found.find_or_submit() == "7"
+    assert submitted.read_text() == "x\n", "and no second job was submitted"
 
 
 def test_submission_needs_slurm(tmp_path, monkeypatch):
@@ -67,5 +113,10 @@ def test_submission_needs_slurm(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm.tempfile, "gettempdir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match="set launcher: local in config.yaml"):
         launching.run(
-            step, tmp_path / "a", outputs=[tmp_path / "a"], spec="a", resources=Resources()
+            step,
+            tmp_path / "a",
+            outputs=[tmp_path / "a"],
+            spec="a",
+            stage="training",
+            resources=Resources(),
         )

@@ -47,7 +47,9 @@ def test_config_survives_being_written_and_read():
         ({"defaults": {"memory_gb": 0}}, "memory_gb must be above 0"),
         ({"defaults": {"time_minutes": 2}}, "would be told to stop when it starts"),
         ({"defaults": {"gpus_per_node": 2, "tasks_per_node": 2}}, "one task per GPU"),
-        ({"defaults": {"sbatch": {"open_mode": "truncate"}}}, "open_mode is set by the launcher"),
+        ({"defaults": {"sbatch": {"open_mode": "truncate"}}}, "open_mode is up to the launcher"),
+        ({"defaults": {"sbatch": {"array": "0-3"}}}, "array is up to the launcher"),
+        ({"defaults": {"sbatch": {"exclusive": False}}}, "exclusive is false: leave it out"),
         ({"rules": {"make_table": {}}}, "make_table"),
         ({"rules": {"evaluate_frozen": {"nodes": -1}}}, "evaluate_frozen"),
         ({"defaults": {"on_interrupt": "ask"}}, "cancel"),
@@ -118,6 +120,25 @@ def test_processes_share_one_look_at_the_queue(commands, tmp_path):
     assert (tmp_path / "calls").read_text().count("x") == 2
 
 
+def test_settings_of_the_user_do_not_filter_the_queue(commands, monkeypatch):
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    commands(
+        squeue="""case "$*" in *-a*) all=yes ;; esac
+            echo "7|PENDING|$all|$SQUEUE_PARTITION$SLURM_CLUSTERS|name|comment\""""
+    )
+    [job] = slurm.queue()
+    assert (job.reason, job.nodes) == ("yes", "")
+
+
+def test_answer_that_was_not_written_to_its_end_is_not_shared(commands, tmp_path):
+    commands(squeue="echo '7|PENDING|Resources||name|a'")
+    slurm.queue()
+    [answer] = tmp_path.glob("e2mc-*/squeue-*")
+    answer.write_text(answer.read_text().partition("\n")[0] + "\n")
+    assert [job.id for job in slurm.queue(max_age=60)] == ["7"]
+
+
 def test_slurmctld_that_is_away_is_not_an_empty_queue(commands):
     commands(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     for _ in range(2):  # the second time from the shared answer
@@ -138,3 +159,21 @@ def test_accounting_is_asked_where_slurmctld_has_forgotten(commands):
     assert slurm.final_state("7") == ("CANCELLED", "exit code 0:15")
     commands(sacct="echo 'Slurm accounting storage is disabled' >&2; exit 1")
     assert slurm.final_state("7") is None
+
+
+def test_accounting_that_never_heard_of_the_end_is_not_believed(commands):
+    forgotten = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+    commands(scontrol=forgotten, sacct="echo 'RUNNING|0:0'")
+    assert slurm.final_state("7") is None
+
+
+def test_scontrol_that_fails_is_not_a_forgotten_job(commands):
+    commands(scontrol="echo 'Munge encode failed' >&2; exit 1")
+    with pytest.raises(RuntimeError, match="Munge encode failed"):
+        slurm.job_fields("7")
+
+
+def test_enough_jobs_for_now_is_no_refusal():
+    said = "sbatch: error: QOSMaxSubmitJobPerUserLimit ... Job violates accounting/QOS policy"
+    assert slurm.UNREACHABLE.search(said)
+    assert not slurm.UNREACHABLE.search("error: Invalid account or account/partition combination")

@@ -87,7 +87,6 @@ def launch(
     options: argparse.Namespace,
 ) -> None:
     """Runs a step as its rule does: in this process, or as a SLURM job."""
-    from e2mc.code_hash import code_hash
     from e2mc.launching import run
     from e2mc.state import fingerprint
     from e2mc.study import read_config
@@ -101,7 +100,8 @@ def launch(
             step,
             *arguments,
             outputs=list(outputs.values()),
-            spec=f"{fingerprint(identity)} {code_hash('training' if trains else 'evaluation')}",
+            spec=fingerprint(identity),
+            stage="training" if trains else "evaluation",
             resources=resources,
             distributed=trains,
         )

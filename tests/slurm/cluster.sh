@@ -94,6 +94,7 @@ NodeName=n[1-$nodes] NodeAddr=127.0.0.1 Port=$((port + 11))-$((port + 10 + nodes
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=high Nodes=ALL Default=NO MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=physics Nodes=ALL Default=NO State=UP AllowAccounts=physics
+PartitionName=late Nodes=ALL Default=NO State=UP
 CONFIGURATION
 }
 

@@ -12,6 +12,8 @@ from e2mc import launching
 from e2mc.console import logged
 from e2mc.slurm import Resources
 
+RESOURCES = {"poll_seconds": 2, "latency_seconds": 15, "memory_gb": 1}
+
 
 def main(step, output, options):
     options = json.loads(options)
@@ -28,8 +30,9 @@ def main(step, output, options):
             Path(output),
             outputs=[Path(output)],
             spec=options.get("spec", "a"),
+            stage="training",
             distributed=options.get("distributed", False),
-            resources=Resources(**{"poll_seconds": 2, "memory_gb": 1} | options["resources"]),
+            resources=Resources(**RESOURCES | options["resources"]),
         )
 
 

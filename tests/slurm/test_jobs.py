@@ -150,6 +150,17 @@ def test_node_dies(cluster, tmp_path):
     assert len(starts(output)) == 2 and starts(output)[1] in (3, 6, 9)
 
 
+def test_job_that_can_never_start(cluster, tmp_path):
+    """Where a cluster takes every job, what is wrong with one stands in the queue alone."""
+    cluster.command("scontrol", "update", "partition=late", "state=down", "maxtime=infinite")
+    process = cluster.drive("count", tmp_path / "out", 1, 0.1, resources={"partition": "late"})
+    cluster.wait_for(lambda: cluster.queue(), "the job")
+    cluster.command("scontrol", "update", "partition=late", "state=up", "maxtime=1")
+    shown = cluster.finish(process, status=1)
+    assert re.search(r"SLURM job \d+ for out cannot start: \(PartitionTimeLimit\)", shown)
+    assert not cluster.queue()
+
+
 def test_slurmctld_restarts(cluster, tmp_path):
     output, other = tmp_path / "a" / "out", tmp_path / "b" / "out"
     process = cluster.drive("count", output, 20, 0.5)

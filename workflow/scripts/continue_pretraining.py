@@ -17,7 +17,8 @@ with logged(snakemake.log[0]):
         config.device,
         config.loggers,
         outputs=[Path(path) for path in snakemake.output],
-        spec=f"{snakemake.params.spec} {snakemake.params.code}",
+        spec=snakemake.params.spec,
+        stage="training",
         resources=config.resources("continue_pretraining"),
         distributed=True,
     )

@@ -16,6 +16,7 @@ with logged(snakemake.log[0]):
         {name: Path(path) for name, path in snakemake.output.items()},
         config.device,
         outputs=[Path(path) for path in snakemake.output],
-        spec=f"{snakemake.params.spec} {snakemake.params.code}",
+        spec=snakemake.params.spec,
+        stage="evaluation",
         resources=config.resources(snakemake.params.step),
     )

@@ -1,0 +1,78 @@
+"""What a job does that needs no scheduler; the rest is in tests/slurm."""
+
+import json
+
+import pytest
+
+from e2mc import interruption, slurm
+from e2mc.code_hash import code_hash
+from e2mc.slurm_job import SlurmJob
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("e2mc.slurm_job.signal.signal", lambda *_: None)
+    monkeypatch.setattr("e2mc.slurm_job.time.sleep", lambda _: None)
+
+    def make(step, **values):
+        fields = {"stage": "training", "code": code_hash("training"), "signal_seconds": 60}
+        return SlurmJob(
+            step=step,
+            arguments=(),
+            workdir=tmp_path,
+            folder=tmp_path,
+            done=tmp_path / "done.json",
+            spec="a",
+            time_minutes=10,
+            max_requeues=1,
+            **fields | values,
+        )
+
+    return make
+
+
+def stopped():
+    raise interruption.Interrupted
+
+
+def report(folder):
+    return json.loads((folder / "failed-0.json").read_text())["message"]
+
+
+def test_done_is_of_the_code_at_submission(job, tmp_path):
+    made = tmp_path / "made"
+    with pytest.raises(RuntimeError, match="the code of training has changed since this job"):
+        job(made.touch, code="another")()
+    assert not made.exists() and not (tmp_path / "done.json").exists()
+    assert "run the same again" in report(tmp_path)
+    job(made.touch)()
+    assert made.exists() and json.loads((tmp_path / "done.json").read_text())["spec"] == "a"
+
+
+def test_requeue_is_insisted_on(job, tmp_path, monkeypatch):
+    answers = [slurm.Unreachable("away"), {"JobState": "RUNNING"}]
+    requeued = []
+
+    def fields(_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(slurm, "job_fields", fields)
+    monkeypatch.setattr(slurm, "requeue", requeued.append)
+    with pytest.raises(SystemExit):
+        job(stopped)()
+    assert requeued == ["7"] and not (tmp_path / "failed-0.json").exists()
+
+
+def test_node_that_cannot_ask_slurm_says_so(job, tmp_path, monkeypatch):
+    def away(_):
+        raise RuntimeError("scontrol is not on this machine")
+
+    monkeypatch.setattr(slurm, "job_fields", away)
+    with pytest.raises(SystemExit):
+        job(stopped)()
+    assert "scontrol is not on this machine; its state is saved" in report(tmp_path)
