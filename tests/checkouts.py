@@ -85,10 +85,10 @@ def checkout(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id):
+def finished(tmp_path_factory):
     """A checkout in which the smoke study has been run to its report; tests must not change it."""
     shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":  # pytest-xdist: the first worker that needs it makes it for all
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the first worker that needs it makes it for all
         shared = shared.parent
     with (shared / "smoke.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
