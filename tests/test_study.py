@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2mc.code_hash import code_hash
 from e2mc.models.released import FORMATS
 from e2mc.study import (
     Config,
@@ -213,9 +212,6 @@ def test_config():
         load_config({"study": "smoke", "launcher": "slrum"})
 
 
-def test_code_hash_depends_on_the_stage():
-    hashes = {stage: code_hash(stage) for stage in ("data", "training", "evaluation", "reporting")}
-    assert len(set(hashes.values())) == 4
 
 
 @pytest.mark.parametrize(("name", "model"), [("study", Study), ("config", Config)])
