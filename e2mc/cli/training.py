@@ -110,13 +110,13 @@ def _train(
     options: argparse.Namespace,
 ) -> Reply:
     from e2mc import steps
-    from e2mc.identity import training_identity
+    from e2mc.identity import training_outputs_identity
 
     outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
     if study.information is not None:
         outputs["information"] = output.with_name("information.csv")
     images = needed(study, "images")
-    identity = training_identity(study, run)
+    identity = training_outputs_identity(study, run)
     arguments = (study, run, start, images, output, options.device, options.loggers)
     launch(steps.train, arguments, outputs, identity, rule, options)
     return written(outputs)

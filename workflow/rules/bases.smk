@@ -74,7 +74,9 @@ rule pretrain_base:
         study=CONFIG.study,
         seeds="base{base_seed}",
         spec=lambda wildcards: fingerprint(
-            training_identity(STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None))
+            training_outputs_identity(
+                STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None)
+            )
         ),
         code=code_hash("training"),
     message:

@@ -3,7 +3,12 @@
 import os
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
-from e2mc.identity import conversion_identity, evaluation_identity, training_identity
+from e2mc.identity import (
+    conversion_identity,
+    evaluation_identity,
+    reporting_identity,
+    training_outputs_identity,
+)
 from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
@@ -122,7 +127,8 @@ def datasets_of(paradigms):
 
 
 def training_hash(wildcards):
-    return fingerprint(training_identity(STUDY, run_of(wildcards)))
+    """What the files that a continued run writes depend on."""
+    return fingerprint(training_outputs_identity(STUDY, run_of(wildcards)))
 
 
 def evaluation_hash(paradigms):
