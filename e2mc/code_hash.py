@@ -28,9 +28,7 @@ def modules(stage: str) -> list[Path]:
     package = Path(__file__).parent
     parts = [package / part for part in STAGES[stage]]
     return [
-        file
-        for path in parts
-        for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
+        file for path in parts for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
     ]
 
 

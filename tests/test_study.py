@@ -212,8 +212,6 @@ def test_config():
         load_config({"study": "smoke", "launcher": "slrum"})
 
 
-
-
 @pytest.mark.parametrize(("name", "model"), [("study", Study), ("config", Config)])
 def test_schema_files_are_up_to_date(name, model):
     path = Path(f"workflow/schemas/{name}.json")

@@ -259,15 +259,6 @@ class Study(Model):
     def arm_label(self, arm: str) -> str:
         return "base" if arm == BASE_ARM else self.arms[arm].label
 
-    def labels(self) -> dict[str, Any]:
-        """What tables and figures call things; they change when one of these does."""
-        return {
-            "title": self.title,
-            "arms": {name: arm.label for name, arm in self.arms.items()},
-            "bases": {name: base.label for name, base in self.bases.items()},
-            "paradigms": {name: paradigm.label for name, paradigm in self.paradigms.items()},
-        }
-
     def training_spec(self, run: Run) -> TrainingSpec:
         """What produces the checkpoint of a run: from random weights, or from its base."""
         base = self.bases[run.base]

@@ -50,7 +50,7 @@ rule plot_information:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting entropy and reconstruction during training"
@@ -82,7 +82,7 @@ rule show_stability:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Comparing own objectives with ER over batch sizes and EMA coefficients"
