@@ -3,6 +3,7 @@
 import os
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
+from e2mc import steps
 from e2mc.identity import (
     conversion_identity,
     evaluation_identity,
@@ -12,7 +13,6 @@ from e2mc.identity import (
 from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
-from e2mc.steps import verify_shipped
 from e2mc.code_hash import code_hash
 from e2mc.study import (
     BASE_ARM,
@@ -92,24 +92,15 @@ def original_checkpoint(base):
 
 
 def base_checkpoint(base, base_seed):
-    """The shipped or converted file where there is one, else the one that `bases` trains."""
-    retrained = STUDY.retrained_path(base, base_seed)
-    shipped = STUDY.bases[base].checkpoint
-    retrain = CONFIG.base_checkpoints == "retrain" and STUDY.bases[base].pretraining is not None
-    if shipped is None or retrain:
-        return retrained
-    if STUDY.bases[base].converted:
-        return STUDY.converted_path(base)
-    path = Path(shipped.path.format(seed=base_seed))
+    """The file that stands for a base, made by a rule or shipped."""
+    policy = CONFIG.base_checkpoints
     try:
-        verify_shipped(path, shipped.sha256[base_seed])
+        path = steps.base_checkpoint(STUDY, base, base_seed, policy, logger.warning)
     except CheckpointError as error:
-        if CONFIG.base_checkpoints == "shipped":
-            raise WorkflowError(str(error)) from None
-        logger.warning(f"{error}. It is trained again, as config.yaml says.")
-        return retrained
-    # a clone gives it an arbitrary time; its hash has just been checked
-    return ancient(path)
+        raise WorkflowError(str(error)) from None
+    made = path in (STUDY.retrained_path(base, base_seed), STUDY.converted_path(base))
+    # a clone gives a shipped file an arbitrary time; its hash has just been checked
+    return path if made else ancient(path)
 
 
 def checkpoint_of(wildcards):
