@@ -23,7 +23,11 @@ def training_commands(commands: Any) -> None:
         "e2mc data --study fashion",
     )
     add_study(data)
-    data.add_argument("--folder", type=Path, help="with the published files; else they are fetched")
+    data.add_argument(
+        "--folder",
+        type=Path,
+        help="with the published files (that of config.yaml; without one they are fetched)",
+    )
     check = add(
         commands,
         "check-data",
@@ -65,11 +69,12 @@ def _add_loggers(parser: Any) -> None:
 
 def _data(options: argparse.Namespace) -> Reply:
     from e2mc.steps import prepare_data
-    from e2mc.study import load_study
+    from e2mc.study import load_study, read_config
 
     study = load_study(options.study)
     outputs = {name: study.dataset_path(name) for name in study.data.names}
-    prepare_data(study, options.folder, study.root / "data" / "downloads", outputs)
+    folder = options.folder or read_config().data_folders.get("fashion-mnist")
+    prepare_data(study, folder, study.root / "data" / "downloads", outputs)
     return written(outputs)
 
 
