@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,10 +161,12 @@ class Study(Model):
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
             window = spec.criterion.params.get("window")
-            if window is not None and window >= spec.batch_size:
+            images = self.bases[name].continued.images or self.data.training_count
+            smallest = _smallest_part(spec, images)
+            if window is not None and window >= smallest:
                 raise ValueError(
                     f"{where}: a window of {window} needs batches of at least {window + 1} "
-                    f"images, batch_size is {spec.batch_size}"
+                    f"images, the smallest part of a batch has {smallest}"
                 )
         return self
 
@@ -384,6 +387,17 @@ class Study(Model):
 
     def result_path(self, run: Run, paradigm: str) -> Path:
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
+
+
+def _smallest_part(spec: TrainingSpec, images: int) -> int:
+    """How many images a criterion sees at once in the smallest part of any batch of an epoch."""
+    smallest = spec.batch_size
+    if not spec.drop_last:
+        last = images % spec.batch_size or spec.batch_size
+        # as the loop does, on one process; on several the parts are as large or larger
+        parts = math.lcm(spec.micro_batches, spec.augmentation_streams)
+        smallest = last + -last % parts
+    return smallest // spec.micro_batches
 
 
 def _accepts(kind: type, params: dict[str, Any], where: str) -> None:
