@@ -139,21 +139,6 @@ def test_stability_follows_its_axes():
     assert moves(reporting_identity, er, (f"bases.{base}.pretraining.batch_size", 2 * size))
 
 
-def test_rules_that_report_name_what_they_depend_on():
-    rules = []
-    for file in ("report", "er"):
-        text = (STUDIES.parent / f"workflow/rules/{file}.smk").read_text()
-        rules += [rule for rule in text.split("\nrule ") if "../scripts/" in rule]
-    reporting = {rule.split(":")[0].removeprefix("rule "): rule for rule in rules}
-    del reporting["measure_information"]  # evaluates
-    del reporting["make_report"]  # puts finished tables and figures together
-    assert len(reporting) == 9
-    for name, rule in reporting.items():
-        assert 'code=code_hash("reporting")' in rule, name
-        if name != "collect_results":  # reads results alone
-            assert "spec=fingerprint(reporting_identity(STUDY))" in rule, name
-
-
 def test_index_follows_the_split():
     paper = load_study("paper")
     assert moves(lambda s: s.data.evaluation_identity("images"), paper, ("data.split_seed", 1))

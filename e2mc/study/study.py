@@ -1,4 +1,7 @@
-"""Which bases, arms, seeds, paradigms and tables. Every path in results/ is made here."""
+"""Which bases, arms, seeds, paradigms and tables, and the paths of data, checkpoints and results.
+
+The rules of the workflow make those of tables, figures and logs.
+"""
 
 from __future__ import annotations
 
@@ -342,7 +345,7 @@ class Study(Model):
             params |= link.params | link.base_params.get(run.base, {})
         return Component(name, params)
 
-    # --- where it is ---
+    # --- where it is; the parts of a run may also be the wildcards of a rule ---
 
     @property
     def root(self) -> Path:
@@ -386,6 +389,7 @@ class Study(Model):
         return checkpoint.with_name("information.csv")
 
     def result_path(self, run: Run, paradigm: str) -> Path:
+        """The scores of a run under one paradigm, or what is measured of it."""
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
 
 

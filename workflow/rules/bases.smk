@@ -53,7 +53,7 @@ rule pretrain_base:
     input:
         images=DATASETS["images"],
     output:
-        **information_output(STUDY.retrained_path("{base}", "{base_seed}")),
+        **information_output(ANY_BASE),
         checkpoint=STUDY.retrained_path("{base}", "{base_seed}"),
         log=STUDY.retrained_path("{base}", "{base_seed}").with_name("training.csv"),
     log:

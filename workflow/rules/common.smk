@@ -1,6 +1,7 @@
 """The study and the functions that turn it into files."""
 
 import os
+from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc import steps
@@ -46,6 +47,9 @@ FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item,
 MEASUREMENTS = ["separability", "embeddings"]
 DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
 RUN = "{base}/{arm}/{seeds}"
+# runs whose parts are wildcards, for the paths of a study
+ANY_RUN = SimpleNamespace(base="{base}", arm="{arm}", seeds="{seeds}")
+ANY_BASE = SimpleNamespace(base="{base}", arm=BASE_ARM, base_seed="{base_seed}")
 CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
@@ -169,11 +173,14 @@ def sweep_results():
     return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)
 
 
-def information_output(checkpoint):
-    """What the instrument writes beside a checkpoint, in a study that has one."""
-    if STUDY.information is None:
-        return {}
-    return {"information": Path(checkpoint).with_name("information.csv")}
+def information_output(run):
+    """What the instrument writes along a run, in a study that has one."""
+    return {} if STUDY.information is None else {"information": STUDY.information_path(run)}
+
+
+def result_outputs(paradigms):
+    """The result of a run under each of some paradigms, by name."""
+    return {name: STUDY.result_path(ANY_RUN, name) for name in paradigms}
 
 
 def er_files():

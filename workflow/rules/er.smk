@@ -3,7 +3,7 @@ rule measure_information:
         checkpoint=checkpoint_of,
         images=DATASETS["images"],
     output:
-        information=ROOT / "evaluations" / RUN / "information.json",
+        **result_outputs(["information"]),
     log:
         ROOT / "logs/evaluations" / RUN / "information.log",
     benchmark:
