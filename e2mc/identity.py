@@ -94,19 +94,20 @@ def reporting_identity(study: Study) -> dict[str, Any]:
     """
     shown = {
         "title",
-        "paradigms",
         "seeds",
         "separability",
         "tables",
         "reported_epoch",
         "sweep",
         "convergence",
-        "information",
         "stability",
     }
     content = study.model_dump(mode="json", include=shown)
+    of_arms = {"label", "criterion", "variant_of", "reference", "epochs"}
     # lists, because their order is that of rows and colours
-    content["arms"] = [[name, arm.model_dump(mode="json")] for name, arm in study.arms.items()]
+    content["arms"] = [
+        [name, arm.model_dump(mode="json", include=of_arms)] for name, arm in study.arms.items()
+    ]
     content["bases"] = [
         {
             "name": name,
@@ -119,4 +120,10 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         }
         for name, base in study.bases.items()
     ]
+    of_paradigms = {"label", "kind", "dataset", "features"}
+    content["paradigms"] = {
+        name: paradigm.model_dump(mode="json", include=of_paradigms)
+        for name, paradigm in study.paradigms.items()
+    }
+    content["information"] = None if study.information is None else study.information.bases
     return content

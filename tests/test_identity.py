@@ -125,6 +125,11 @@ def test_tables_and_figures_follow_the_study(study, change):
     assert moves(reporting_identity, study, change)
 
 
+def test_tables_and_figures_do_not_follow_what_only_results_tell(study):
+    assert not moves(reporting_identity, study, ("arms.mmcr.params", {"weight": 0.5}))
+    assert not moves(reporting_identity, study, ("paradigms.linear_1.fraction", 0.02))
+
+
 def test_tables_and_figures_follow_the_order_of_arms(study):
     content = study.model_dump(mode="json")
     content["arms"] = dict(reversed(content["arms"].items()))
