@@ -79,13 +79,16 @@ def change():
 @pytest.mark.parametrize("spoil", [remove, change])
 def test_shipped_file_that_is_not_as_it_should_be(spoil):
     study, message = study_with(), spoil()
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=f"{message}.*, or set base_checkpoints: shipped-or"):
         chosen(study, "shipped")
     path, warnings = chosen(study, "shipped-or-retrain")
     assert path == study.retrained_path("vicreg", 0) and len(warnings) == 1
-    assert "It is trained again, as config.yaml says" in warnings[0]
-    with pytest.raises(CheckpointError, match=message):
-        chosen(study_with(pretraining=None), "shipped-or-retrain")
+    assert "It is trained here now, as config.yaml says" in warnings[0]
+    assert "or set" not in warnings[0]
+    for policy in POLICIES:
+        with pytest.raises(CheckpointError, match=message) as error:
+            chosen(study_with(pretraining=None), policy)
+        assert "or set" not in str(error.value)
 
 
 def test_seed_without_a_shipped_file():

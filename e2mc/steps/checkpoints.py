@@ -90,9 +90,12 @@ def base_checkpoint(
     try:
         return verify_shipped(study, base, base_seed)
     except CheckpointError as error:
-        if policy == "shipped" or item.pretraining is None:
+        if item.pretraining is None:
             raise
-        warn(f"{error}. It is trained again, as config.yaml says.")
+        if policy == "shipped":
+            advice = "or set base_checkpoints: shipped-or-retrain in config.yaml"
+            raise CheckpointError(f"{error}, {advice}") from error
+        warn(f"{error}. It is trained here now, as config.yaml says.")
         return trained
 
 
@@ -104,23 +107,20 @@ def verify_shipped(study: Study, base: str, base_seed: int) -> Path:
     """
     shipped = study.bases[base].checkpoint
     assert isinstance(shipped, ShippedCheckpoint)
-    retrain = "set base_checkpoints: shipped-or-retrain in config.yaml"
     if base_seed not in shipped.sha256:
         seeds = ", ".join(map(str, shipped.sha256)) or "none"
         raise CheckpointError(
             f"bases.{base}.checkpoint has no file for base seed {base_seed}, only for {seeds}: "
-            f"take the seed out of seeds.base, or {retrain}"
+            "take the seed out of seeds.base"
         )
     path = Path(shipped.path.format(seed=base_seed))
     expected = shipped.sha256[base_seed]
     if not path.is_file():
-        raise CheckpointError(
-            f"shipped checkpoint {path} is missing: restore it (git checkout), or {retrain}"
-        )
+        raise CheckpointError(f"shipped checkpoint {path} is missing: restore it (git checkout)")
     found = sha256(path)
     if found != expected:
         raise CheckpointError(
             f"shipped checkpoint {path} has SHA-256 {found}, the study names {expected}: restore "
-            f"it (git checkout), or {retrain}"
+            "it (git checkout)"
         )
     return path
