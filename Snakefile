@@ -13,7 +13,6 @@ wildcard_constraints:
     base="|".join(STUDY.bases),
     arm="|".join([BASE_ARM, *STUDY.arms]),
     seeds=r"base\d+(-cont\d+)?",
-    continued_seeds=r"base\d+-cont\d+",
     base_seed=r"\d+",
     table="|".join(STUDY.tables),
 
@@ -27,6 +26,7 @@ localrules:
     table2,
     ablations,
     bases,
+    check_data,
     separability,
     convergence,
     full_report,

@@ -203,13 +203,10 @@ def _checkpoints(study: Any) -> Iterable[Finding]:
         if not isinstance(recipe.checkpoint, ShippedCheckpoint):
             continue
         for seed in study.seeds.base:
-            path = Path(recipe.checkpoint.path.format(seed=seed))
             try:
-                verify_shipped(path, recipe.checkpoint.sha256[seed])
+                good.append(str(verify_shipped(study, base, seed)))
             except CheckpointError as error:
                 yield Finding(f"checkpoint {base}", PROBLEM, str(error))
-            else:
-                good.append(str(path))
     if good:
         text = f"{len(good)} shipped, with the SHA-256 that the study names"
         yield Finding("checkpoints", OK, text, {"paths": good})

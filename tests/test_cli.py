@@ -50,6 +50,10 @@ def commands(parser=None, before=()):
         (["table", "table9"], "table 'table9' does not exist, expected one of table1, table2"),
         (["table", "table1"], r"no result of table1 is there \(e.g. results/fashion/evaluations/"),
         (["separability", "--base", "swav_long", "--arm", "base"], "run `e2mc data"),
+        (
+            ["separability", "--study", "paper", "--base", "vicreg", "--arm", "base"],
+            "images.pt does not exist: run `e2mc check-data --study paper` first",
+        ),
         (["checkpoint", "inspect", "nothing.pt"], "nothing.pt does not exist"),
         (["checkpoint", "download", "--base", "vicreg"], "is no released checkpoint"),
         (["checkpoint", "convert", "--base", "vicreg"], "needs no conversion"),
@@ -68,6 +72,34 @@ def test_bad_input_is_one_sentence(arguments, message, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert re.search(message, error)
+
+
+def configure(old, new):
+    """The folder's config.yaml with another line."""
+    text = Path("config.yaml").read_text()
+    assert old in text
+    Path("config.yaml").unlink()
+    Path("config.yaml").write_text(text.replace(old, new))
+
+
+def test_base_is_the_one_that_the_configuration_names(capsys):
+    trained = load_study("fashion").retrained_path("vicreg", 0)
+    trained.parent.mkdir(parents=True)
+    trained.touch()
+    command = ["continue", "--base", "vicreg", "--arm", "e2mc"]
+    assert main(command) == 1
+    assert "shipped checkpoint checkpoints/fashion/vicreg" in capsys.readouterr().err
+    configure("base_checkpoints: shipped ", "base_checkpoints: retrain ")
+    assert main(command) == 1
+    assert "run `e2mc data --study fashion` first" in capsys.readouterr().err
+
+
+def test_data_come_from_the_folder_of_the_configuration(capsys):
+    configure("fashion-mnist: null", "fashion-mnist: here")
+    assert main(["data"]) == 1
+    assert "error: here is not a folder" in capsys.readouterr().err
+    assert main(["data", "--folder", "there"]) == 1
+    assert "error: there is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2mc.code_hash import code_hash
 from e2mc.models.released import FORMATS
 from e2mc.study import (
     Config,
@@ -213,11 +212,6 @@ def test_config():
         load_config({"study": "smoke", "launcher": "slrum"})
 
 
-def test_code_hash_depends_on_the_stage():
-    hashes = {stage: code_hash(stage) for stage in ("data", "training", "evaluation", "reporting")}
-    assert len(set(hashes.values())) == 4
-
-
 @pytest.mark.parametrize(("name", "model"), [("study", Study), ("config", Config)])
 def test_schema_files_are_up_to_date(name, model):
     path = Path(f"workflow/schemas/{name}.json")
@@ -266,3 +260,47 @@ def test_momentum_is_that_of_the_target_network():
 def test_what_er_studies_may_not_say(change, message):
     with pytest.raises(ValueError, match=message):
         Study.model_validate(content_of("er", change))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "smallest"),
+    [
+        ({}, 256),
+        ({"micro_batches": 4}, 64),
+        ({"images": 16400}, 256),
+        ({"images": 16400, "drop_last": False}, 16),
+        # the last 10 images get 2 more, so that the parts are equal
+        ({"images": 16394, "drop_last": False, "micro_batches": 4}, 3),
+        ({"images": 16384, "drop_last": False}, 256),
+        ({"images": None, "drop_last": False}, 55000 % 256),
+        ({"images": 100, "drop_last": False}, 100),
+    ],
+)
+def test_window_fits_the_smallest_batch(recipe, smallest):
+    def study_with(window):
+        def change(content):
+            content["bases"]["vicreg"]["continued"] |= recipe
+            # the only arm with a window, for the base that has the recipe
+            content["arms"]["e2mc-window-64"]["params"] = {}
+            content["arms"]["e2mc-window-4"]["params"] = {}
+            content["arms"]["e2mc-window-64"]["base_params"] = {"vicreg": {"window": window}}
+
+        return Study.model_validate(content_of("fashion", change))
+
+    study_with(smallest - 1)
+    with pytest.raises(ValueError, match=f"window of {smallest} .*has {smallest}"):
+        study_with(smallest)
+
+
+def test_window_fits_the_images_on_disk():
+    def change(content):
+        content["arms"]["e2mc"]["base_params"] = {"vicreg": {"window": 200}}
+
+    paper = load_study("paper")
+    images = paper.data.sets["images"]
+    assert paper.data.training_count == images.train - images.validation
+    recipe = paper.bases["vicreg"].continued
+    last = paper.data.training_count % recipe.batch_size
+    assert not recipe.drop_last and recipe.augmentation_streams == 2 and last == 143
+    with pytest.raises(ValueError, match="a window of 200 .*has 144"):
+        Study.model_validate(content_of("paper", change))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2mc import interruption
 from e2mc.cli.command import add_study, base_of
+from e2mc.console import announce
 
 if TYPE_CHECKING:
     from e2mc.study import LaunchedRule, Run, Study
@@ -49,9 +50,12 @@ def run_of(options: argparse.Namespace, arm: str) -> tuple[Study, Run]:
 
 def needed(study: Study, dataset: str) -> Path:
     """The prepared file of a data set; ValueError when it is not there."""
+    from e2mc.study import OnDisk
+
     path = study.dataset_path(dataset)
     if not path.exists():
-        raise ValueError(f"{path} does not exist: run `e2mc data --study {study.name}` first")
+        command = "check-data" if isinstance(study.data, OnDisk) else "data"
+        raise ValueError(f"{path} does not exist: run `e2mc {command} --study {study.name}` first")
     return path
 
 
@@ -63,19 +67,12 @@ def checkpoint_of(study: Study, run: Run) -> Path:
 
 
 def base_checkpoint(study: Study, run: Run) -> Path:
-    """The re-trained or converted base where there is one, else the shipped one."""
-    from e2mc.steps import verify_shipped
-    from e2mc.study import ShippedCheckpoint
+    """The checkpoint that stands for the base of a run, as config.yaml says."""
+    from e2mc import steps
+    from e2mc.study import read_config
 
-    if study.bases[run.base].converted:
-        return study.converted_path(run.base)
-    retrained = study.retrained_path(run.base, run.base_seed)
-    shipped = study.bases[run.base].checkpoint
-    if retrained.exists() or not isinstance(shipped, ShippedCheckpoint):
-        return retrained
-    path = Path(shipped.path.format(seed=run.base_seed))
-    verify_shipped(path, shipped.sha256[run.base_seed])
-    return path
+    policy = read_config().base_checkpoints
+    return steps.base_checkpoint(study, run.base, run.base_seed, policy, announce)
 
 
 def launch(

@@ -23,7 +23,11 @@ def training_commands(commands: Any) -> None:
         "e2mc data --study fashion",
     )
     add_study(data)
-    data.add_argument("--folder", type=Path, help="with the published files; else they are fetched")
+    data.add_argument(
+        "--folder",
+        type=Path,
+        help="with the published files (that of config.yaml; without one they are fetched)",
+    )
     check = add(
         commands,
         "check-data",
@@ -65,11 +69,12 @@ def _add_loggers(parser: Any) -> None:
 
 def _data(options: argparse.Namespace) -> Reply:
     from e2mc.steps import prepare_data
-    from e2mc.study import load_study
+    from e2mc.study import load_study, read_config
 
     study = load_study(options.study)
     outputs = {name: study.dataset_path(name) for name in study.data.names}
-    prepare_data(study, options.folder, study.root / "data" / "downloads", outputs)
+    folder = options.folder or read_config().data_folders.get("fashion-mnist")
+    prepare_data(study, folder, study.root / "data" / "downloads", outputs)
     return written(outputs)
 
 
@@ -110,13 +115,13 @@ def _train(
     options: argparse.Namespace,
 ) -> Reply:
     from e2mc import steps
-    from e2mc.identity import training_identity
+    from e2mc.identity import training_outputs_identity
 
     outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
     if study.information is not None:
         outputs["information"] = output.with_name("information.csv")
     images = needed(study, "images")
-    identity = training_identity(study, run)
+    identity = training_outputs_identity(study, run)
     arguments = (study, run, start, images, output, options.device, options.loggers)
     launch(steps.train, arguments, outputs, identity, rule, options)
     return written(outputs)

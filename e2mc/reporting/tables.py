@@ -316,12 +316,21 @@ def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Ite
                 f"{study.bases[entry.base].label}, {study.arm_label(entry.arm)}, "
                 f"{study.paradigms[entry.column].label}: {entry.n} of {entry.planned} runs so far."
             )
-    versions = sorted(results["code_hash"].unique())
-    if len(versions) > 1:
-        yield (
-            f"The results come from {len(versions)} versions of the code "
-            f"({', '.join(versions)}), so differences may be due to it: run them again."
-        )
+    for stage, versions in _code_versions(results).items():
+        if len(versions) > 1:
+            yield (
+                f"The results come from {len(versions)} versions of the code of {stage} "
+                f"({', '.join(versions)}), so differences may be due to it: run them again."
+            )
+
+
+def _code_versions(results: pd.DataFrame) -> dict[str, list[str]]:
+    """Stage -> its versions; what was not trained here has a version of the evaluation alone."""
+    hashes = [str(code_hash).split("-") for code_hash in results["code_hash"].unique()]
+    return {
+        "training": sorted({parts[0] for parts in hashes if len(parts) > 1}),
+        "evaluation": sorted({parts[-1] for parts in hashes}),
+    }
 
 
 __all__ = ["ResultTable", "build_table"]

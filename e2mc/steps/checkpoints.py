@@ -1,16 +1,23 @@
-"""Checkpoints that were not trained here."""
+"""Checkpoints that were not trained here, and when they stand for a base."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from e2mc.identity import conversion_identity
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.models.released import convert_own, convert_released
 from e2mc.state import sha256
-from e2mc.study import OwnCheckpoint, ReleasedCheckpoint, Study
+from e2mc.study import (
+    BaseCheckpoints,
+    OwnCheckpoint,
+    ReleasedCheckpoint,
+    ShippedCheckpoint,
+    Study,
+)
 
 
 def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
@@ -54,13 +61,66 @@ def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
     dataclasses.replace(converted, provenance=provenance).save(output)
 
 
-def verify_shipped(path: Path, expected: str) -> None:
-    """Raises CheckpointError unless the file is there with the SHA-256 that the study names."""
-    advice = "restore it (git checkout), or set base_checkpoints: shipped-or-retrain in config.yaml"
+def base_checkpoint(
+    study: Study,
+    base: str,
+    base_seed: int,
+    policy: BaseCheckpoints,
+    warn: Callable[[str], None],
+) -> Path:
+    """The file that stands for a base: a checkpoint that comes with it, or the one trained here.
+
+    Args:
+        study: whose base it is.
+        base: its name.
+        base_seed: seed of its pre-training.
+        policy: ``base_checkpoints`` of config.yaml.
+        warn: is told why a base is to be trained although a checkpoint is shipped.
+
+    Raises:
+        CheckpointError: when a shipped checkpoint is not as it should be, and the base is not to
+            be trained instead or cannot be.
+    """
+    item = study.bases[base]
+    trained = study.retrained_path(base, base_seed)
+    if item.checkpoint is None or (policy == "retrain" and item.pretraining is not None):
+        return trained
+    if item.converted:
+        return study.converted_path(base)
+    try:
+        return verify_shipped(study, base, base_seed)
+    except CheckpointError as error:
+        if item.pretraining is None:
+            raise
+        if policy == "shipped":
+            advice = "or set base_checkpoints: shipped-or-retrain in config.yaml"
+            raise CheckpointError(f"{error}, {advice}") from error
+        warn(f"{error}. It is trained here now, as config.yaml says.")
+        return trained
+
+
+def verify_shipped(study: Study, base: str, base_seed: int) -> Path:
+    """The file of a shipped base, which has the SHA-256 that the study names.
+
+    Raises CheckpointError when the study names none for the seed, or the file is missing or
+    another one.
+    """
+    shipped = study.bases[base].checkpoint
+    assert isinstance(shipped, ShippedCheckpoint)
+    if base_seed not in shipped.sha256:
+        seeds = ", ".join(map(str, shipped.sha256)) or "none"
+        raise CheckpointError(
+            f"bases.{base}.checkpoint has no file for base seed {base_seed}, only for {seeds}: "
+            "take the seed out of seeds.base"
+        )
+    path = Path(shipped.path.format(seed=base_seed))
+    expected = shipped.sha256[base_seed]
     if not path.is_file():
-        raise CheckpointError(f"shipped checkpoint {path} is missing: {advice}")
+        raise CheckpointError(f"shipped checkpoint {path} is missing: restore it (git checkout)")
     found = sha256(path)
     if found != expected:
         raise CheckpointError(
-            f"shipped checkpoint {path} has SHA-256 {found}, the study names {expected}: {advice}"
+            f"shipped checkpoint {path} has SHA-256 {found}, the study names {expected}: restore "
+            "it (git checkout)"
         )
+    return path

@@ -26,7 +26,7 @@ from e2mc.identity import evaluation_identity
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256, write_json
 from e2mc.steps.device import resolve_device
-from e2mc.study import SVM, FineTune, Linear, Run, Study
+from e2mc.study import BASE_ARM, SVM, FineTune, Linear, Run, Study
 
 
 def evaluate_frozen(
@@ -50,7 +50,7 @@ def evaluate_frozen(
     backbone = FrozenBackbone(study, checkpoint, datasets, resolve_device(device))
 
     def write(name: str, scores: list[dict], details: dict[str, Any], watch: _Watch) -> None:
-        _write_result(outputs[name], study, run, name, scores, details, watch, device)
+        _write_result(outputs[name], study, run, checkpoint, name, scores, details, watch, device)
 
     streamed: dict[str, Linear] = {}
     for name in outputs:
@@ -120,7 +120,7 @@ def evaluate_fine_tuned(
                 what=f"{run.base} {run.arm} {run.seeds} {name}",
             )
             scores += found
-        _write_result(path, study, run, name, scores, details, watch, device)
+        _write_result(path, study, run, checkpoint, name, scores, details, watch, device)
         for state_path in states:
             state_path.unlink(missing_ok=True)
 
@@ -152,7 +152,7 @@ def measure(
     for name, path in outputs.items():
         watch = _Watch()
         found = measurements[name](study, run, checkpoint, datasets, resolve_device(device))
-        _write_result(path, study, run, name, *found, watch, device)
+        _write_result(path, study, run, checkpoint, name, *found, watch, device)
 
 
 def _separability(
@@ -207,6 +207,7 @@ def _write_result(
     path: Path,
     study: Study,
     run: Run,
+    checkpoint: Path,
     paradigm: str,
     scores: Iterable[dict],
     details: dict[str, Any],
@@ -228,7 +229,7 @@ def _write_result(
             "protocol": spec["paradigm"],
             "details": details,
             "spec_hash": fingerprint(spec),
-            "code_hash": f"{code_hash('training')}-{code_hash('evaluation')}",
+            "code_hash": _code_hash(study, run, checkpoint),
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
             "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
             "wall_seconds": watch.seconds(),
@@ -237,3 +238,10 @@ def _write_result(
         },
         path,
     )
+
+
+def _code_hash(study: Study, run: Run, checkpoint: Path) -> str:
+    """Of the training, where the checkpoint was trained here, and of the evaluation."""
+    trained = run.arm != BASE_ARM or checkpoint == study.retrained_path(run.base, run.base_seed)
+    stages = ("training", "evaluation") if trained else ("evaluation",)
+    return "-".join(code_hash(stage) for stage in stages)

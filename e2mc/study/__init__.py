@@ -6,7 +6,7 @@ A study is a YAML file in studies/; ``load_study`` checks it against the models 
 is one arm of one base with its seeds: one checkpoint, evaluated under every paradigm.
 """
 
-from e2mc.study.config import Config, LaunchedRule
+from e2mc.study.config import BaseCheckpoints, Config, LaunchedRule
 from e2mc.study.parts import (
     SVM,
     Base,
@@ -28,6 +28,7 @@ __all__ = [
     "BASE_ARM",
     "SVM",
     "Base",
+    "BaseCheckpoints",
     "Config",
     "Convergence",
     "FineTune",

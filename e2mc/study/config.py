@@ -11,6 +11,7 @@ from e2mc.slurm import Resources
 from e2mc.study.parts import Model
 
 DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
+BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
 LaunchedRule = Literal[
     "pretrain_base",
     "continue_pretraining",
@@ -43,8 +44,11 @@ class Config(Model):
     data_folders: dict[DataFolder, Path | None] = Field(
         {}, description="where data sets are; null: Fashion-MNIST is fetched, others are not used"
     )
-    base_checkpoints: Literal["shipped", "shipped-or-retrain", "retrain"] = Field(
-        "shipped", description="what to do when a shipped base checkpoint is missing or changed"
+    base_checkpoints: BaseCheckpoints = Field(
+        "shipped",
+        description="shipped: a shipped checkpoint that is missing or changed is an error; "
+        "shipped-or-retrain: its base is trained again then; retrain: every base that has a "
+        "recipe is trained",
     )
     keep: tuple[Literal["downloads", "continued"], ...] = Field(
         ("downloads", "continued"),

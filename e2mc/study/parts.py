@@ -20,6 +20,9 @@ Seed = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+FASHION_MNIST = 60_000  # its training images
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +42,11 @@ class FashionMNIST(Model):
     def names(self) -> tuple[str, ...]:
         """The data sets, each a file in ``results/<study>/data``."""
         return ("images", "digits", "outfits")
+
+    @property
+    def training_count(self) -> int:
+        """Training images, without those held out."""
+        return self.train or FASHION_MNIST - self.validation
 
     def view(self, name: str) -> PlainView:
         """How the images of a data set are scored."""
@@ -103,6 +111,11 @@ class OnDisk(Model):
     def names(self) -> tuple[str, ...]:
         """The data sets, each a file in ``results/<study>/data``."""
         return tuple(self.sets)
+
+    @property
+    def training_count(self) -> int:
+        """Training images of pre-training, without those held out."""
+        return self.sets["images"].train - self.sets["images"].validation
 
     def view(self, name: str) -> PlainView:
         """How the images of a data set are scored."""

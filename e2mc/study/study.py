@@ -1,10 +1,14 @@
-"""Which bases, arms, seeds, paradigms and tables. Every path in results/ is made here."""
+"""Which bases, arms, seeds, paradigms and tables, and the paths of data, checkpoints and results.
+
+The rules of the workflow make those of tables, figures and logs.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,10 +164,12 @@ class Study(Model):
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
             window = spec.criterion.params.get("window")
-            if window is not None and window >= spec.batch_size:
+            images = self.bases[name].continued.images or self.data.training_count
+            smallest = _smallest_part(spec, images)
+            if window is not None and window >= smallest:
                 raise ValueError(
                     f"{where}: a window of {window} needs batches of at least {window + 1} "
-                    f"images, batch_size is {spec.batch_size}"
+                    f"images, the smallest part of a batch has {smallest}"
                 )
         return self
 
@@ -259,15 +265,6 @@ class Study(Model):
     def arm_label(self, arm: str) -> str:
         return "base" if arm == BASE_ARM else self.arms[arm].label
 
-    def labels(self) -> dict[str, Any]:
-        """What tables and figures call things; they change when one of these does."""
-        return {
-            "title": self.title,
-            "arms": {name: arm.label for name, arm in self.arms.items()},
-            "bases": {name: base.label for name, base in self.bases.items()},
-            "paradigms": {name: paradigm.label for name, paradigm in self.paradigms.items()},
-        }
-
     def training_spec(self, run: Run) -> TrainingSpec:
         """What produces the checkpoint of a run: from random weights, or from its base."""
         base = self.bases[run.base]
@@ -348,7 +345,7 @@ class Study(Model):
             params |= link.params | link.base_params.get(run.base, {})
         return Component(name, params)
 
-    # --- where it is ---
+    # --- where it is; the parts of a run may also be the wildcards of a rule ---
 
     @property
     def root(self) -> Path:
@@ -392,7 +389,19 @@ class Study(Model):
         return checkpoint.with_name("information.csv")
 
     def result_path(self, run: Run, paradigm: str) -> Path:
+        """The scores of a run under one paradigm, or what is measured of it."""
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
+
+
+def _smallest_part(spec: TrainingSpec, images: int) -> int:
+    """How many images a criterion sees at once in the smallest part of any batch of an epoch."""
+    smallest = spec.batch_size
+    if not spec.drop_last:
+        last = images % spec.batch_size or spec.batch_size
+        # as the loop does, on one process; on several the parts are as large or larger
+        parts = math.lcm(spec.micro_batches, spec.augmentation_streams)
+        smallest = last + -last % parts
+    return smallest // spec.micro_batches
 
 
 def _accepts(kind: type, params: dict[str, Any], where: str) -> None:

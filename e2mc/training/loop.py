@@ -129,6 +129,7 @@ def pretrain(
     state_every: int = 100,
     loggers: Sequence[str] = (),
     measure: Measure | None = None,
+    identity: str | None = None,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
 
@@ -147,6 +148,8 @@ def pretrain(
             ``e2mc.training.logs.LOGGERS``.
         measure: what to measure of the method before the first epoch and after each one, without
             changing it; written to ``information.csv`` beside the checkpoint.
+        identity: what else decides the run, e.g. which images they are and the version of the code;
+            a state that was saved with another one is not resumed. Not part of the checkpoint.
 
     Raises:
         Interrupted: when ``e2mc.interruption`` asked to stop, after the state was saved.
@@ -155,7 +158,7 @@ def pretrain(
         CheckpointError: when the weights of ``start`` do not fit the method.
     """
     output = Path(output)
-    run = _Run(spec, images, start, device)
+    run = _Run(spec, images, start, device, identity)
     state_path = output.with_name(output.name + ".state")
     run.resume(state_path)
     writes = rank() == 0
@@ -195,9 +198,15 @@ class _Run:
     """The parts of one run and where it stands."""
 
     def __init__(
-        self, spec: TrainingSpec, images: ImageSource, start: Checkpoint | None, device: str
+        self,
+        spec: TrainingSpec,
+        images: ImageSource,
+        start: Checkpoint | None,
+        device: str,
+        identity: str | None = None,
     ) -> None:
         self.spec, self.images, self.start, self.device = spec, images, start, device
+        self.identity = identity
         torch.manual_seed(spec.seed)
         backbone = create_backbone(spec.backbone, images.channels)
         self.method = create_method(spec.method.name, backbone, **spec.method.params)
@@ -421,6 +430,9 @@ class _Run:
         start = None if self.start is None else self.start.provenance
         return fingerprint({"spec": asdict(self.spec), "images": len(self.images), "start": start})
 
+    def _state_identity(self) -> str:
+        return fingerprint({"run": self._identity(), "caller": self.identity})
+
     def save(self, path: Path) -> None:
         """Every rank calls this; the first one writes."""
         own = self.method.state_dict()
@@ -429,7 +441,7 @@ class _Run:
         if world_size() > 1 and own_state:
             dist.all_gather_object(of_ranks, own_state)
         state = {
-            "identity": self._identity(),
+            "identity": self._state_identity(),
             "processes": world_size(),
             "step": self.step,
             "rows": self.rows,
@@ -448,7 +460,7 @@ class _Run:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["identity"] != self._identity():
+        if state["identity"] != self._state_identity():
             return
         if state["processes"] != world_size():
             raise TrainingError(

@@ -149,13 +149,37 @@ def test_unfinished_cells_are_noted(study, write_results):
     assert "SimSiam, + E2MC, linear 1 %: 2 of 3 runs so far." in made.notes
 
 
-def test_code_versions_are_noted_when_they_differ(study, write_results):
+A, B, C = ("abc"[i] * 12 for i in range(3))
+
+
+@pytest.mark.parametrize(
+    ("of_first", "of_others", "noted"),
+    [
+        # bases from shipped or converted files, which no code here has trained
+        (A, f"{B}-{A}", []),
+        (f"{B}-{A}", f"{B}-{A}", []),
+        (A, f"{B}-{C}", [f"2 versions of the code of evaluation ({A}, {C})"]),
+        (f"{C}-{A}", f"{B}-{A}", [f"2 versions of the code of training ({B}, {C})"]),
+        (
+            f"{A}-{A}",
+            f"{B}-{B}",
+            [
+                f"2 versions of the code of {stage} ({A}, {B})"
+                for stage in ("training", "evaluation")
+            ],
+        ),
+    ],
+)
+def test_versions_of_the_code_are_noted_when_they_differ(
+    study, write_results, of_first, of_others, noted
+):
     runs = study.runs(study.tables["main"].rows)
-    paths = write_results(scores({}), runs=runs[1:])
-    assert "versions of the code" not in str(build_table(study, "main", collect(paths)).notes)
-    paths += write_results(scores({}), runs=runs[:1], code_hash="b" * 12)
+    paths = write_results(scores({}), runs=runs[:1], code_hash=of_first)
+    paths += write_results(scores({}), runs=runs[1:], code_hash=of_others)
     notes = build_table(study, "main", collect(paths)).notes
-    assert any("2 versions of the code (aaaaaaaaaaaa, bbbbbbbbbbbb)" in note for note in notes)
+    found = [note for note in notes if "versions of the code" in note]
+    assert len(found) == len(noted)
+    assert all(text in note for text, note in zip(noted, found))
 
 
 def test_a_base_that_is_not_at_its_end_shows_its_gap(study, write_results):

@@ -120,6 +120,29 @@ def test_state_of_another_run_is_not_resumed(images, tmp_path, monkeypatch):
     assert same(weights(output), weights(tmp_path / "fresh.pt"))
 
 
+@pytest.mark.parametrize(
+    ("identity", "resumed"), [("ours", True), ("edited", False), (None, False)]
+)
+def test_state_of_another_identity_is_not_resumed(identity, resumed, images, tmp_path, monkeypatch):
+    steps, advance = [], loop._Run.advance
+
+    def counted(run, views):
+        steps.append(run.step)
+        if steps == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return advance(run, views)
+
+    monkeypatch.setattr(loop._Run, "advance", counted)
+    output = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(spec_of(epochs=1), images, output, state_every=1, identity="ours")
+    pretrain(spec_of(epochs=1), images, output, identity=identity)
+    assert steps[3] == (2 if resumed else 0)
+    pretrain(spec_of(epochs=1), images, tmp_path / "fresh.pt")
+    ours, fresh = load_checkpoint(output), load_checkpoint(tmp_path / "fresh.pt")
+    assert same(ours.model, fresh.model) and ours.provenance == fresh.provenance
+
+
 def test_every_term_is_logged(images, tmp_path):
     spec = spec_of(criterion=Component("e2mc", {"entropy_weight": 2.0, "covariance_weight": 3.0}))
     pretrain(spec, images, tmp_path / "checkpoint.pt")

@@ -53,7 +53,7 @@ rule pretrain_base:
     input:
         images=DATASETS["images"],
     output:
-        **information_output(STUDY.retrained_path("{base}", "{base_seed}")),
+        **information_output(ANY_BASE),
         checkpoint=STUDY.retrained_path("{base}", "{base_seed}"),
         log=STUDY.retrained_path("{base}", "{base_seed}").with_name("training.csv"),
     log:
@@ -74,7 +74,9 @@ rule pretrain_base:
         study=CONFIG.study,
         seeds="base{base_seed}",
         spec=lambda wildcards: fingerprint(
-            training_identity(STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None))
+            training_outputs_identity(
+                STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None)
+            )
         ),
         code=code_hash("training"),
     message:

@@ -1,13 +1,19 @@
 """The study and the functions that turn it into files."""
 
 import os
+from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
-from e2mc.identity import conversion_identity, evaluation_identity, training_identity
+from e2mc import steps
+from e2mc.identity import (
+    conversion_identity,
+    evaluation_identity,
+    reporting_identity,
+    training_outputs_identity,
+)
 from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
-from e2mc.steps import verify_shipped
 from e2mc.code_hash import code_hash
 from e2mc.study import (
     BASE_ARM,
@@ -41,6 +47,9 @@ FINE_TUNED = [name for name, item in STUDY.paradigms.items() if isinstance(item,
 MEASUREMENTS = ["separability", "embeddings"]
 DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
 RUN = "{base}/{arm}/{seeds}"
+# runs whose parts are wildcards, for the paths of a study
+ANY_RUN = SimpleNamespace(base="{base}", arm="{arm}", seeds="{seeds}")
+ANY_BASE = SimpleNamespace(base="{base}", arm=BASE_ARM, base_seed="{base_seed}")
 CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
@@ -87,24 +96,15 @@ def original_checkpoint(base):
 
 
 def base_checkpoint(base, base_seed):
-    """The shipped or converted file where there is one, else the one that `bases` trains."""
-    retrained = STUDY.retrained_path(base, base_seed)
-    shipped = STUDY.bases[base].checkpoint
-    retrain = CONFIG.base_checkpoints == "retrain" and STUDY.bases[base].pretraining is not None
-    if shipped is None or retrain:
-        return retrained
-    if STUDY.bases[base].converted:
-        return STUDY.converted_path(base)
-    path = Path(shipped.path.format(seed=base_seed))
+    """The file that stands for a base, made by a rule or shipped."""
+    policy = CONFIG.base_checkpoints
     try:
-        verify_shipped(path, shipped.sha256[base_seed])
+        path = steps.base_checkpoint(STUDY, base, base_seed, policy, logger.warning)
     except CheckpointError as error:
-        if CONFIG.base_checkpoints == "shipped":
-            raise WorkflowError(str(error)) from None
-        logger.warning(f"{error}. It is trained again, as config.yaml says.")
-        return retrained
-    # a clone gives it an arbitrary time; its hash has just been checked
-    return ancient(path)
+        raise WorkflowError(str(error)) from None
+    made = path in (STUDY.retrained_path(base, base_seed), STUDY.converted_path(base))
+    # a clone gives a shipped file an arbitrary time; its hash has just been checked
+    return path if made else ancient(path)
 
 
 def checkpoint_of(wildcards):
@@ -122,7 +122,8 @@ def datasets_of(paradigms):
 
 
 def training_hash(wildcards):
-    return fingerprint(training_identity(STUDY, run_of(wildcards)))
+    """What the files that a continued run writes depend on."""
+    return fingerprint(training_outputs_identity(STUDY, run_of(wildcards)))
 
 
 def evaluation_hash(paradigms):
@@ -172,11 +173,14 @@ def sweep_results():
     return result_files(STUDY.sweep.rows, STUDY.sweep.columns, STUDY.sweep.seeds)
 
 
-def information_output(checkpoint):
-    """What the instrument writes beside a checkpoint, in a study that has one."""
-    if STUDY.information is None:
-        return {}
-    return {"information": Path(checkpoint).with_name("information.csv")}
+def information_output(run):
+    """What the instrument writes along a run, in a study that has one."""
+    return {} if STUDY.information is None else {"information": STUDY.information_path(run)}
+
+
+def result_outputs(paradigms):
+    """The result of a run under each of some paradigms, by name."""
+    return {name: STUDY.result_path(ANY_RUN, name) for name in paradigms}
 
 
 def er_files():

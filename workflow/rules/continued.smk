@@ -1,13 +1,11 @@
 rule continue_pretraining:
     input:
-        checkpoint=lambda wildcards: base_checkpoint(
-            wildcards.base, Run.parse(wildcards.base, wildcards.arm, wildcards.seeds).base_seed
-        ),
+        checkpoint=lambda wildcards: base_checkpoint(wildcards.base, run_of(wildcards).base_seed),
         images=DATASETS["images"],
     output:
-        **information_output(ROOT / "continued" / RUN / "checkpoint.pt"),
-        checkpoint=kept("continued", ROOT / "continued" / RUN / "checkpoint.pt"),
-        log=ROOT / "continued" / RUN / "training.csv",
+        **information_output(ANY_RUN),
+        checkpoint=kept("continued", STUDY.checkpoint_path(ANY_RUN)),
+        log=STUDY.log_path(ANY_RUN),
     log:
         ROOT / "logs/continued" / f"{RUN}.log",
     benchmark:

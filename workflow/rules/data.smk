@@ -21,9 +21,7 @@ if ON_DISK:
                 STUDY.data.sets[wildcards.dataset].format
             ),
             downloads=ROOT / "data/downloads",
-            spec=lambda wildcards: fingerprint(
-                STUDY.data.sets[wildcards.dataset].model_dump(mode="json")
-            ),
+            spec=lambda wildcards: fingerprint(STUDY.data.evaluation_identity(wildcards.dataset)),
             code=code_hash("data"),
         message:
             "Counting and listing the images of {wildcards.dataset}"

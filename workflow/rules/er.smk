@@ -3,7 +3,7 @@ rule measure_information:
         checkpoint=checkpoint_of,
         images=DATASETS["images"],
     output:
-        information=ROOT / "evaluations" / RUN / "information.json",
+        **result_outputs(["information"]),
     log:
         ROOT / "logs/evaluations" / RUN / "information.log",
     benchmark:
@@ -50,7 +50,7 @@ rule plot_information:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting entropy and reconstruction during training"
@@ -82,7 +82,7 @@ rule show_stability:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Comparing own objectives with ER over batch sizes and EMA coefficients"

@@ -7,7 +7,7 @@ for group, paradigms in FROZEN.items():
             **datasets_of(paradigms),
             checkpoint=checkpoint_of,
         output:
-            **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in paradigms},
+            **result_outputs(paradigms),
         log:
             ROOT / "logs/evaluations" / RUN / f"{group}.log",
         benchmark:
@@ -38,7 +38,7 @@ if FINE_TUNED:
             **datasets_of(FINE_TUNED),
             checkpoint=checkpoint_of,
         output:
-            **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in FINE_TUNED},
+            **result_outputs(FINE_TUNED),
         log:
             ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
         benchmark:
@@ -67,7 +67,7 @@ rule measure:
         checkpoint=checkpoint_of,
         images=DATASETS["images"],
     output:
-        **{name: ROOT / "evaluations" / RUN / f"{name}.json" for name in MEASUREMENTS},
+        **result_outputs(MEASUREMENTS),
     log:
         ROOT / "logs/evaluations" / RUN / "measurements.log",
     benchmark:

@@ -13,6 +13,8 @@ rule collect_results:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=code_hash("reporting"),
     message:
         "Collecting every score into one tidy file"
     script:
@@ -43,12 +45,7 @@ rule make_table:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=lambda wildcards: fingerprint(
-            {
-                "table": STUDY.tables[wildcards.table].model_dump(mode="json"),
-                "labels": STUDY.labels(),
-            }
-        ),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Making {wildcards.table}"
@@ -78,7 +75,7 @@ rule plot_separability:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting the separability under each criterion"
@@ -109,7 +106,7 @@ rule plot_gains:
     params:
         study=CONFIG.study,
         tables=STUDY.main_tables,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting the gain over continued pre-training"
@@ -145,7 +142,7 @@ rule plot_diagnostics:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=fingerprint({"labels": STUDY.labels()}),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting embeddings, spectrum, training curves and cost"
@@ -176,9 +173,7 @@ rule plot_convergence:
         runtime=10,
     params:
         study=CONFIG.study,
-        spec=lambda wildcards: fingerprint(
-            {"labels": STUDY.labels(), "curves": STUDY.convergence.model_dump(mode="json")}
-        ),
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Plotting accuracy against epochs of continued pre-training"
@@ -239,6 +234,7 @@ rule sweep:
         runtime=10,
     params:
         study=CONFIG.study,
+        spec=fingerprint(reporting_identity(STUDY)),
         code=code_hash("reporting"),
     message:
         "Comparing the candidates of the sweep on the validation split"

@@ -1,0 +1,32 @@
+"""What the rules of the workflow say of themselves."""
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def rules(*files):
+    """Name -> text of the rules that these files write out."""
+    text = "\n".join(path.read_text() for path in files)
+    return dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^\S|^ *rule |\Z)", text, re.M | re.S))
+
+
+def test_rules_that_report_name_what_they_depend_on():
+    found = rules(*(REPOSITORY / f"workflow/rules/{name}.smk" for name in ("report", "er")))
+    reporting = {name: text for name, text in found.items() if "../scripts/" in text}
+    del reporting["measure_information"]  # evaluates
+    del reporting["make_report"]  # puts finished tables and figures together
+    assert len(reporting) == 9
+    for name, text in reporting.items():
+        assert 'code=code_hash("reporting")' in text, name
+        if name != "collect_results":  # reads results alone
+            assert "spec=fingerprint(reporting_identity(STUDY))" in text, name
+
+
+def test_targets_run_here():
+    snakefile = REPOSITORY / "Snakefile"
+    local = re.search(r"^localrules:\n((?: +\w+,\n)+)", snakefile.read_text(), re.M)[1]
+    found = rules(snakefile, *(REPOSITORY / "workflow/rules").glob("*.smk"))
+    targets = {name for name, text in found.items() if "script:" not in text}
+    assert targets == set(re.findall(r"\w+", local))
