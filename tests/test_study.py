@@ -111,6 +111,20 @@ def test_bad_studies_say_where_and_what(tmp_path, old, new, message):
         load_study(changed(tmp_path, old, new))
 
 
+def test_rates_are_not_chosen_on_test_images(tmp_path):
+    # through JSON, or what shares an anchor would change together
+    content = json.loads(json.dumps(yaml.safe_load(Path("studies/paper.yaml").read_text())))
+    path = tmp_path / "changed.yaml"
+    rates = {"learning_rates": [0.1, 0.3]}
+    content["paradigms"]["linear_1_held_out"]["protocol"] |= rates
+    path.write_text(yaml.safe_dump(content))
+    load_study(str(path))
+    content["paradigms"]["linear_1"]["protocol"] |= rates
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(StudyError, match=r"linear_1\.protocol.* 2 rates .* data\.sets\.images"):
+        load_study(str(path))
+
+
 RELEASED = "kind: released, url: https://example.org/x.pth"
 
 

@@ -21,6 +21,7 @@ from e2mc.study.parts import (
     Data,
     FineTune,
     Information,
+    Linear,
     Model,
     Name,
     OnDisk,
@@ -120,6 +121,14 @@ class Study(Model):
                 sets = self.data.sets if isinstance(self.data, OnDisk) else {}
                 lists = sets[paradigm.dataset].lists if paradigm.dataset in sets else {}
                 _known(choice, lists, f"{where}.label_list: list")
+            if isinstance(paradigm, Linear) and isinstance(self.data, OnDisk):
+                rates = paradigm.protocol.learning_rates
+                if len(rates) > 1 and not self.data.sets[paradigm.dataset].validation:
+                    raise ValueError(
+                        f"{where}.protocol.learning_rates: {len(rates)} rates would be chosen on "
+                        f"the test images: set data.sets.{paradigm.dataset}.validation, or give "
+                        "one rate"
+                    )
         return self
 
     @model_validator(mode="after")
