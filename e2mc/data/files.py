@@ -127,9 +127,7 @@ class ImageFiles:
             parts = [first, *(next(loaded) for _ in range(pieces - 1))]
             yield [
                 finish_view(torch.cat(crops), recipe, normalisation, drawn)
-                for crops, recipe, drawn in zip(
-                    zip(*parts, strict=True), flat, draws, strict=True
-                )
+                for crops, recipe, drawn in zip(zip(*parts, strict=True), flat, draws, strict=True)
             ]
 
     def plain_views(
