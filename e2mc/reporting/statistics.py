@@ -1,8 +1,9 @@
 """Means over seeds, and paired differences with intervals.
 
 The headline score of a run is the mean over its probe seeds (label subsets), on raw or whitened
-features, after the last epoch, on the test split. Runs are compared in pairs that share the base
-seed and the continuation seed, so that what the seeds do to both cancels.
+features, on the test split, after the last epoch or, where the study says so, the best. Runs
+are compared in pairs that share the base seed and the continuation seed, so that what the seeds do to
+both cancels.
 """
 
 from __future__ import annotations

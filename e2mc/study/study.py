@@ -121,9 +121,9 @@ class Study(Model):
                 sets = self.data.sets if isinstance(self.data, OnDisk) else {}
                 lists = sets[paradigm.dataset].lists if paradigm.dataset in sets else {}
                 _known(choice, lists, f"{where}.label_list: list")
-            if isinstance(paradigm, Linear) and isinstance(self.data, OnDisk):
+            if isinstance(paradigm, Linear) and not self.data.holds_out(paradigm.dataset):
                 rates = paradigm.protocol.learning_rates
-                if len(rates) > 1 and not self.data.sets[paradigm.dataset].validation:
+                if len(rates) > 1:
                     raise ValueError(
                         f"{where}.protocol.learning_rates: {len(rates)} rates would be chosen on "
                         f"the test images: set data.sets.{paradigm.dataset}.validation, or give "
