@@ -59,6 +59,12 @@ def test_variants_inherit(study):
     assert study.training_spec(Run("swav_long", "e2mc-batch-128", 0, 0)).batch_size == 128
 
 
+def test_criterion_of_a_variant_is_that_of_its_origin(study):
+    arms = ("base", "continued", "e2mc", "e2mc-entropy-only", "mmcr")
+    names = [study.criterion_name(arm) for arm in arms]
+    assert names == [None, None, "e2mc", "e2mc", "mmcr"]
+
+
 def test_base_is_trained_by_its_own_recipe(study):
     spec = study.training_spec(Run("vicreg", "base", 3, None))
     assert (spec.epochs, spec.seed, spec.criterion) == (40, 3, None)

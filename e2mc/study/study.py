@@ -344,16 +344,26 @@ class Study(Model):
         recipe = base.pretraining if run.arm == BASE_ARM else base.continued
         return None if recipe is None else recipe.images
 
-    def _criterion(self, run: Run) -> Component | None:
-        arm = self.arms[run.arm]
-        chain = [arm]
+    def criterion_name(self, arm: str) -> str | None:
+        """The criterion of an arm, or of what it is a variant of; the base has none."""
+        if arm == BASE_ARM:
+            return None
+        named = (link.criterion for link in self._lineage(arm) if link.criterion is not None)
+        return next(named, None)
+
+    def _lineage(self, arm: str) -> list[Arm]:
+        """An arm, what it is a variant of, and so on."""
+        chain = [self.arms[arm]]
         while chain[-1].variant_of is not None:
             chain.append(self.arms[chain[-1].variant_of])
-        name = next((link.criterion for link in chain if link.criterion is not None), None)
+        return chain
+
+    def _criterion(self, run: Run) -> Component | None:
+        name = self.criterion_name(run.arm)
         if name is None:
             return None
         params: dict[str, Any] = {}
-        for link in reversed(chain):
+        for link in reversed(self._lineage(run.arm)):
             params |= link.params | link.base_params.get(run.base, {})
         return Component(name, params)
 
