@@ -48,9 +48,9 @@ def read_label_list(path: Path, images: ImageFiles, count: int | None = None) ->
         )
     for name in names:
         if len(called[name]) > 1:
-            first, second = (images.name(i) for i in called[name][:2])
+            one, other = (images.name(i) for i in called[name][:2])
             raise DataError(
-                f"{path} lists {name}, which may be {first} or {second}: give each image a name "
+                f"{path} lists {name}, which may be {one} or {other}: give each image a name "
                 "of its own"
             )
     chosen = torch.tensor([called[name][0] for name in names], dtype=torch.long).sort().values

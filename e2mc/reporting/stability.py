@@ -124,8 +124,11 @@ def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Differ
     losses = losses_by_objective(points, axis, method)
     if losses is None:
         return None
-    own, er = ({(seed, None): loss for seed, loss in of.items()} for of in losses)
-    return paired_difference(own, er)
+    own, er = losses
+    return paired_difference(
+        {(seed, None): loss for seed, loss in own.items()},
+        {(seed, None): loss for seed, loss in er.items()},
+    )
 
 
 def verdict(points: Sequence[Point]) -> str:
