@@ -281,7 +281,7 @@ def device_rows(
         ) -> Iterator[None]:
             for _ in range(count):
                 for recipe, drawn in zip(flat, draws, strict=True):
-                    finish_view(crops[recipe.size], spec.normalisation, drawn)
+                    finish_view(crops[recipe.size], recipe, spec.normalisation, drawn)
                 yield
 
         parts = (spec, flat, draws, crops)

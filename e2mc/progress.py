@@ -42,11 +42,10 @@ class Progress:
                 total=total * per_step, initial=done * per_step, desc=what, unit=f" {unit}"
             )
 
-    def step(self, note: str = "") -> None:
-        """One more step is done; ``note`` is shown behind the count."""
+    def step(self) -> None:
+        """One more step is done."""
         self.done += 1
         if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(self.per_step)
             if self.done == self.total:
                 self.bar.close()
@@ -60,7 +59,7 @@ class Progress:
             left = (self.total - self.done) / rate
             print(
                 f"{self.what}: step {self.done} of {self.total}, "
-                f"{rate * self.per_step:,.0f} {self.unit}/s, {left:,.0f} s left  {note}",
+                f"{rate * self.per_step:,.0f} {self.unit}/s, {left:,.0f} s left",
                 file=sys.stderr,
                 flush=True,
             )

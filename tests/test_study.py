@@ -58,6 +58,12 @@ def test_variants_inherit(study):
     assert study.training_spec(Run("swav_long", "e2mc-batch-128", 0, 0)).batch_size == 128
 
 
+def test_criterion_of_a_variant_is_that_of_its_origin(study):
+    arms = ("base", "continued", "e2mc", "e2mc-entropy-only", "mmcr")
+    names = [study.criterion_name(arm) for arm in arms]
+    assert names == [None, None, "e2mc", "e2mc", "mmcr"]
+
+
 def test_base_is_trained_by_its_own_recipe(study):
     spec = study.training_spec(Run("vicreg", "base", 3, None))
     assert (spec.epochs, spec.seed, spec.criterion) == (40, 3, None)
@@ -108,6 +114,20 @@ def changed(tmp_path, old, new):
 def test_bad_studies_say_where_and_what(tmp_path, old, new, message):
     with pytest.raises(StudyError, match=message):
         load_study(changed(tmp_path, old, new))
+
+
+def test_rates_are_not_chosen_on_test_images(tmp_path):
+    # through JSON, or what shares an anchor would change together
+    content = json.loads(json.dumps(yaml.safe_load(Path("studies/paper.yaml").read_text())))
+    path = tmp_path / "changed.yaml"
+    rates = {"learning_rates": [0.1, 0.3]}
+    content["paradigms"]["linear_1_held_out"]["protocol"] |= rates
+    path.write_text(yaml.safe_dump(content))
+    load_study(str(path))
+    content["paradigms"]["linear_1"]["protocol"] |= rates
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(StudyError, match=r"linear_1\.protocol.* 2 rates .* data\.sets\.images"):
+        load_study(str(path))
 
 
 RELEASED = "kind: released, url: https://example.org/x.pth"

@@ -58,8 +58,8 @@ def log_normaliser(kappa: float | Tensor, d: int) -> float | Tensor:
         d: >= 1.
 
     Returns:
-        A float64 tensor of the shape of kappa; at kappa = 0 the log of the sphere's area. Checked
-        against mpmath for d <= 65,536 and kappa from 1e-3 to 1e4.
+        A float for a number, a float64 tensor of the shape of kappa for a tensor; at kappa = 0 the
+        log of the sphere's area. Checked against mpmath for d <= 65,536 and kappa from 1e-3 to 1e4.
 
     Raises:
         ValueError: if d < 1.

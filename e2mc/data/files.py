@@ -126,8 +126,8 @@ class ImageFiles:
             draws, pieces = waiting.popleft()
             parts = [first, *(next(loaded) for _ in range(pieces - 1))]
             yield [
-                finish_view(torch.cat(crops), normalisation, drawn)
-                for crops, drawn in zip(zip(*parts, strict=True), draws, strict=True)
+                finish_view(torch.cat(crops), recipe, normalisation, drawn)
+                for crops, recipe, drawn in zip(zip(*parts, strict=True), flat, draws, strict=True)
             ]
 
     def plain_views(

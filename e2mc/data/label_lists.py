@@ -23,27 +23,37 @@ def read_label_list(path: Path, images: ImageFiles, count: int | None = None) ->
         count: how many names the list must have; None for any number.
 
     Raises:
-        DataError: when the list cannot be read, has another number of names, names a file twice or
-            one that is not among the images, or leaves a class without any.
+        DataError: when the list cannot be read, has another number of names, names a file twice,
+            one that is not among the images or one that several images are called, or leaves a
+            class without any.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the list {path}: {error}") from None
-    names = [PurePosixPath(line).name for line in lines]
+    names = [PurePosixPath(line.strip()).name for line in lines if line.strip()]
     if count is not None and len(names) != count:
         raise DataError(f"{path} lists {len(names):,} images, expected {count:,}: fetch it again")
     if len(set(names)) != len(names):
         raise DataError(f"{path} lists {len(names) - len(set(names)):,} images twice")
-    index = {PurePosixPath(images.name(i)).name: i for i in range(len(images))}
-    absent = [name for name in names if name not in index]
+    called: dict[str, list[int]] = {}
+    for i in range(len(images)):
+        called.setdefault(PurePosixPath(images.name(i)).name, []).append(i)
+    absent = [name for name in names if name not in called]
     if absent:
         raise DataError(
             f"{len(absent):,} of the {len(names):,} images that {path} lists are not among the "
             f"{len(images):,} of {images.folder}, e.g. {absent[0]}: the list belongs to other "
             "images, or some are missing"
         )
-    chosen = torch.tensor([index[name] for name in names], dtype=torch.long).sort().values
+    for name in names:
+        if len(called[name]) > 1:
+            one, other = (images.name(i) for i in called[name][:2])
+            raise DataError(
+                f"{path} lists {name}, which may be {one} or {other}: give each image a name "
+                "of its own"
+            )
+    chosen = torch.tensor([called[name][0] for name in names], dtype=torch.long).sort().values
     labelled = torch.bincount(images.labels[chosen], minlength=len(images.classes))
     if (labelled == 0).any():
         first = int((labelled == 0).nonzero()[0])

@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 
+def evenly_spaced(total: int, count: int) -> Tensor:
+    """``count`` of the numbers below ``total`` from the first to the last, or all: int64, rising.
+
+    Of images that lie on disk class by class, every class gets its share.
+    """
+    count = min(count, total)
+    return torch.arange(count) * (total - 1) // max(count - 1, 1)
+
+
 def stratified_split(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Splits off ``count`` images, every class with its share (largest remainders).
 
@@ -66,4 +75,4 @@ def stratified_subset(
     return subset
 
 
-__all__ = ["stratified_split", "stratified_subset"]
+__all__ = ["evenly_spaced", "stratified_split", "stratified_subset"]

@@ -159,11 +159,13 @@ def _resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
     return F.interpolate(pixels, shape, mode="bilinear", antialias=True)
 
 
-def finish_view(crops: Tensor, normalisation: Normalisation, draws: Draws) -> Tensor:
+def finish_view(
+    crops: Tensor, recipe: ViewRecipe, normalisation: Normalisation, draws: Draws
+) -> Tensor:
     """Everything after the crop: uint8 (N, C, H, W) -> normalised float (N, C, H, W)."""
     views = crops.float() / 255
     views = _where(draws.flip, views.flip(-1), views)
-    return normalisation(photometric(views, draws))
+    return normalisation(photometric(views, recipe, draws))
 
 
 @dataclass(frozen=True)
@@ -236,10 +238,10 @@ def random_views(
     """One random view per image: uint8 (N, C, H, W) -> normalised float (N, C, size, size)."""
     boxes = crop_boxes(draws.box, images.shape[-2:], recipe)
     views = crop(images.float() / 255, boxes, recipe.size, draws.flip, recipe.interpolation)
-    return normalisation(photometric(views, draws))
+    return normalisation(photometric(views, recipe, draws))
 
 
-def photometric(views: Tensor, draws: Draws) -> Tensor:
+def photometric(views: Tensor, recipe: ViewRecipe, draws: Draws) -> Tensor:
     """Everything that follows the crop and the flip: float (N, C, H, W) in [0, 1] -> the same.
 
     The draws are best left on the CPU: which rows an operation changes is then known without
@@ -253,7 +255,8 @@ def photometric(views: Tensor, draws: Draws) -> Tensor:
         chosen = draws.blur.nonzero().flatten()
         rows = chosen.to(views.device)
         views = views.clone()
-        views[rows] = gaussian_blur(views[rows], draws.blur_sigma[chosen])
+        largest = recipe.blur_sigma[1]
+        views[rows] = gaussian_blur(views[rows], draws.blur_sigma[chosen], largest)
     if draws.solarize is not None:
         views = _where(draws.solarize, solarize(views), views)
     return views
@@ -371,12 +374,19 @@ def shift_hue(views: Tensor, turns: Tensor) -> Tensor:
 JITTER = (_brightness, _contrast, _saturation, shift_hue)
 
 
-def gaussian_blur(views: Tensor, sigma: Tensor) -> Tensor:
-    """Separable Gaussian blur with one ``sigma`` (N,) in pixels per image, reflected borders."""
+def gaussian_blur(views: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Separable Gaussian blur with a standard deviation of each image's own, reflected borders.
+
+    Args:
+        views: float (N, C, H, W).
+        sigma: (N,) in pixels.
+        largest: the largest ``sigma`` that may occur, which decides the length of every kernel. It
+            is not that of the images at hand, on whose company no view may depend.
+    """
     if not len(views):
         return views
     count, channels, height, width = views.shape
-    radius = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1)
+    radius = min(math.ceil(3 * largest), height - 1, width - 1)
     steps = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
     kernel = torch.exp(-0.5 * (steps / sigma.to(views).view(-1, 1)) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)

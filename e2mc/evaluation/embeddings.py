@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from e2mc.data.source import Batch, ImageSource
+from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import MAPPINGS, mapped_entropy
 from e2mc.evaluation.metrics import effective_rank, score
@@ -75,8 +76,8 @@ def sample_embeddings(
         (N, D) on the CPU, not normalised.
     """
     method.to(device).train()
-    count = min(count, len(images))
-    chosen = torch.linspace(0, len(images) - 1, count).long()
+    chosen = evenly_spaced(len(images), count)
+    count = len(chosen)
     # an order of their own, or a batch would hold a few classes only
     chosen = chosen[torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
     size = min(batch_size, count)
@@ -129,7 +130,7 @@ def embedding_statistics(
 
 
 def _marginals(u: Tensor, entropies: Tensor) -> dict[str, Any]:
-    chosen = _evenly_spaced(u.shape[1], COORDINATES)
+    chosen = evenly_spaced(u.shape[1], COORDINATES).tolist()
     densities = [torch.histc(u[:, i], BINS, 0, 1).double() * BINS / len(u) for i in chosen]
     return {
         "edges": _rounded(torch.linspace(0, 1, BINS + 1)),
@@ -140,7 +141,7 @@ def _marginals(u: Tensor, entropies: Tensor) -> dict[str, Any]:
 
 
 def _correlations(u: Tensor) -> tuple[dict[str, Any], float]:
-    u = u[:, _evenly_spaced(u.shape[1], CORRELATED)].double()
+    u = u[:, evenly_spaced(u.shape[1], CORRELATED)].double()
     deviation = u.std(dim=0)
     varying = deviation > 0
     scaled = ((u - u.mean(dim=0)) / deviation)[:, varying]
@@ -172,10 +173,6 @@ def _spectrum(eigenvalues: Tensor) -> dict[str, list[float]]:
 
 def _quantiles(values: Tensor) -> Tensor:
     return torch.quantile(values.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
-
-
-def _evenly_spaced(width: int, count: int) -> list[int]:
-    return torch.linspace(0, width - 1, min(count, width)).long().tolist()
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.er import estimate, log_normaliser, reconstruction, surprisals
 from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
+from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import mapped_entropy
 from e2mc.methods import Method
@@ -23,8 +24,8 @@ class Instrument:
     """How embeddings are measured.
 
     Args:
-        images: how many of the first training images, at least 2; estimates at different numbers
-            do not compare.
+        images: how many of the training images, evenly spaced, at least 2; estimates at different
+            numbers do not compare.
         kappa: > 0, concentration of the von Mises-Fisher kernels.
     """
 
@@ -86,12 +87,13 @@ def measure_method(
 
     Args:
         method: on the device.
-        images: of which the first ones are taken, all of them if there are fewer.
+        images: of which evenly spaced ones are taken, so that sorted classes all take part; all of
+            them if there are fewer.
         recipes: the method's views; the first two are taken.
     """
     flat = recipe_of_each_view(recipes)[:2]
     pair = [replace(recipe, count=1) for recipe in flat]
-    indices = torch.arange(min(instrument.images, len(images)))
+    indices = evenly_spaced(len(images), instrument.images)
     parts = [Batch(part, SEED + k) for k, part in enumerate(indices.split(256))]
     training = method.training
     method.eval()

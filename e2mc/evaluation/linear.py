@@ -26,7 +26,8 @@ class HeldOut:
     Attributes:
         test: features (T, D) and labels (T,).
         validation: features (V, D) and labels (V,), on which the learning rate and the best epoch
-            are chosen. None: the best epoch is chosen on the test images, as in the papers.
+            are chosen. None: the best epoch is chosen on the test images, as in the papers, and
+            there is one learning rate.
         transform: of the training features, (B, D) -> (B, D).
     """
 
@@ -38,6 +39,11 @@ class HeldOut:
     def chooses(self) -> tuple[Tensor, Tensor]:
         """Where choices are made."""
         return self.test if self.validation is None else self.validation
+
+    @property
+    def chosen_on(self) -> str:
+        """The split of ``chooses``."""
+        return "test" if self.validation is None else "validation"
 
 
 class Probe:
@@ -129,8 +135,8 @@ class Probe:
             "best_epoch": {
                 str(seed): int(self._best_epoch[i, c]) for i, (seed, c) in enumerate(of_seed)
             },
-            "best_epoch_chosen_on": "test" if held_out.validation is None else "validation",
-            "validation_top1_by_rate": [
+            "best_epoch_chosen_on": held_out.chosen_on,
+            f"{held_out.chosen_on}_top1_by_rate": [
                 round(value, 3) for value in self._accuracy.mean(dim=0).tolist()
             ],
         }
@@ -166,7 +172,8 @@ def linear_probe(
     """Trains linear heads on label subsets of one size and scores them.
 
     For each subset the learning rate is the one with the highest validation accuracy after the last
-    epoch (the middle one of equals). "best" is that head after its best epoch on validation.
+    epoch (the middle one of equals). "best" is that head after its best epoch on validation, or on
+    the test images where none are held out.
 
     Args:
         stream: training features (N, D).
@@ -180,11 +187,12 @@ def linear_probe(
     Returns:
         Scores (top1, and top5 with more than 5 classes, in percent; selections last and best;
         splits test and validation; one probe seed per subset), and details: the chosen rates, their
-        seeds where the rate is at an edge of a grid of more than one, best epochs, validation
-        accuracy per rate.
+        seeds where the rate is at an edge of a grid of more than one, best epochs and the split
+        they are chosen on, accuracy per rate on that split.
 
     Raises:
-        ValueError: when the weights do not stay finite.
+        ValueError: when the weights do not stay finite, or when several learning rates have no
+            validation images to be chosen on.
 
     Source: eval_linear.py of SwAV (Caron et al. 2020); heads side by side as in DINOv2.
     """
@@ -216,7 +224,15 @@ def train_probes(
 
     Raises:
         Interrupted: when a stop was asked for; what was done since the last state is lost.
+        ValueError: when several learning rates have no validation images to be chosen on.
     """
+    for probe in probes:
+        rates = probe.protocol.learning_rates
+        if len(rates) > 1 and held_out[probe.features].validation is None:
+            raise ValueError(
+                f"{len(rates)} learning rates would be chosen on the test images: hold validation "
+                "images out, or give one rate"
+            )
     done = 0
     if state is not None and (found := state.load()) is not None:
         done = found["epoch"]

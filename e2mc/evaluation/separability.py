@@ -18,13 +18,13 @@ from e2mc.evaluation.metrics import rank_summary, score
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 MARGIN = 0.1
+PAIRED = 2000  # images whose pairs the cosine similarities are of, or all if there are fewer
 
 
 def separability(
     features: Tensor,
     labels: Tensor,
     *,
-    pairs_of: int = 2000,
     ratios: Sequence[float] = RATIOS,
     labelings: int = 60,
     seed: int = 0,
@@ -34,7 +34,6 @@ def separability(
     Args:
         features: (N, D).
         labels: int64 (N,).
-        pairs_of: how many images are paired for the cosine similarities; N if there are fewer.
         ratios: rising values of n / d for the random labelings.
         labelings: how many are drawn for each ratio.
         seed: of the images and labelings; the same seed means the same ones for any features.
@@ -46,7 +45,7 @@ def separability(
         share with the margin, Cover's share, median margin; the margin and what Gardner's
         capacity is for it), "rank".
     """
-    cosine, auc = cosine_histograms(features, labels, pairs_of, seed)
+    cosine, auc = cosine_histograms(features, labels, PAIRED, seed)
     curve = labeling_curve(features, ratios, labelings, seed)
     scores = [
         score("auc", auc),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,18 @@ from e2mc.models.backbone import Backbone
 from e2mc.state import save_atomically
 
 FORMAT = "e2mc-1"
+# what torch and the unpickler raise for damaged files depends on where they are damaged
+DAMAGED = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 class CheckpointError(ValueError):
@@ -106,7 +119,7 @@ def read_tensors(
             f"checkpoint {path} is damaged or holds more than tensors and plain values, and was "
             f"not loaded: {_why(error)}"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise CheckpointError(
             f"checkpoint {path} is damaged or not a PyTorch file: {_why(error)}"
         ) from error

@@ -41,13 +41,14 @@ def cost_per_row(
     """
     rows = []
     kinds = {name: paradigm.kind for name, paradigm in study.paradigms.items()}
-    last = logs.groupby(["base", "arm", "seed"])["seconds"].max()
+    seeds = ["base_seed", "seed"]
+    last = logs.groupby(["base", "arm", *seeds])["seconds"].max()
     priced = dict.fromkeys(
         (rows.base, arm) for name in table_names for rows in study.tables[name].rows
         for arm in rows.arms
     )  # fmt: skip
     for base, arm in priced:
-        if (base, arm) in last.index.droplevel("seed"):
+        if (base, arm) in last.index.droplevel(seeds):
             seconds = last.loc[base, arm]
             rows.append((base, arm, "training", seconds.mean(), len(seconds), "", np.nan))
         tables = [study.tables[name] for name in table_names]

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from e2mc.reporting.layout import signed
-from e2mc.reporting.results import records_by_arm
+from e2mc.reporting.results import records_by_arm, score_of
 from e2mc.reporting.style import INK, PALE, WIDTH, look, style
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _ranks(axes: Axes, study: Study, embeddings: Records, features: Records) -> 
     for i, arm in enumerate(embeddings):
         colour, marker = look(study, arm)
         axes.axhline(-i, color=PALE, lw=0.5, zorder=0)
-        of_embeddings = [_score(record, "embedding_rank") for record in embeddings[arm]]
+        of_embeddings = [score_of(record, "embedding_rank") for record in embeddings[arm]]
         axes.plot(of_embeddings, [-i] * len(of_embeddings), marker, color=colour, mew=0)
         of_features = [r["details"]["rank"]["effective_rank"] for r in features.get(arm, ())]
         axes.plot(of_features, [-i] * len(of_features), marker, color=colour, mfc="white", mew=0.7)
@@ -161,10 +161,6 @@ def _ranks(axes: Axes, study: Study, embeddings: Records, features: Records) -> 
 
 def _handles(study: Study, arms: Records) -> list[Line2D]:
     return [Line2D([], [], color=look(study, a)[0], label=study.arm_label(a)) for a in arms]
-
-
-def _score(record: dict[str, Any], metric: str) -> float:
-    return next(score["value"] for score in record["scores"] if score["metric"] == metric)
 
 
 __all__ = ["embedding_figure", "spectrum_figure"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from e2mc.reporting.entries import Entry, select, table_entries
-from e2mc.reporting.results import records_by_arm
+from e2mc.reporting.results import records_by_arm, score_of
 from e2mc.reporting.style import GREY, INK, PALE, WIDTH, look, style
 from e2mc.reporting.verdict import plain_label
 
@@ -69,7 +69,7 @@ def _cosine_rows(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]
         axes.stairs(within, edges, baseline=bottom, fill=True, color=colour, alpha=0.35, lw=0)
         axes.stairs(within, edges, baseline=None, color=colour, lw=0.8)
         axes.stairs(between, edges, baseline=None, color=INK, lw=0.7, ls=(0, (2.5, 1.2)))
-        auc = np.mean([_score(record, "auc") for record in found])
+        auc = np.mean([score_of(record, "auc") for record in found])
         axes.text(-0.98, bottom + 0.1, f"AUC {auc:.3f}", fontsize=6, va="bottom")
     axes.set(
         title="(a) cosine similarity",
@@ -85,7 +85,7 @@ def _cosine_rows(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]
 def _class_separation(axes: Axes, study: Study, by_arm: dict[str, list[dict[str, Any]]]) -> None:
     for i, (arm, found) in enumerate(by_arm.items()):
         colour, marker = look(study, arm)
-        values = [_score(record, "class_r2") for record in found]
+        values = [score_of(record, "class_r2") for record in found]
         axes.axhline(-i, color=PALE, lw=0.5, zorder=0)
         axes.plot([np.mean(values)] * 2, [-i - 0.22, -i + 0.22], color=colour, lw=1)
         axes.plot(values, [-i] * len(values), marker, color=colour, alpha=0.8, mew=0)
@@ -215,10 +215,6 @@ def _gain_legend(figure: Figure, study: Study, entries: Sequence[Entry]) -> None
     if any(entry.published_difference is not None for entry in entries):
         handles.append(Line2D([], [], ls="", marker="x", color=GREY, label="the paper"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
-
-
-def _score(record: dict[str, Any], metric: str) -> float:
-    return next(score["value"] for score in record["scores"] if score["metric"] == metric)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

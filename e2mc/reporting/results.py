@@ -87,6 +87,11 @@ def records_by_arm(
     return by_arm
 
 
+def score_of(record: dict[str, Any], metric: str) -> float:
+    """The first score of a result by this metric."""
+    return next(score["value"] for score in record["scores"] if score["metric"] == metric)
+
+
 def _scores(path: Path) -> Iterable[dict[str, Any]]:
     record = read_result(path)
     run = {name: record[name] for name in RUN + ORIGIN}
@@ -102,4 +107,4 @@ def _scores(path: Path) -> Iterable[dict[str, Any]]:
         yield {**run, **{name: score[name] for name in SCORE}, "path": str(path)}
 
 
-__all__ = ["COLUMNS", "ResultError", "collect", "read_result", "records_by_arm"]
+__all__ = ["COLUMNS", "ResultError", "collect", "read_result", "records_by_arm", "score_of"]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from e2mc.reporting.layout import signed
 from e2mc.reporting.statistics import BASE, Difference, headline_scores, paired_difference, spread
 from e2mc.reporting.style import INK, WIDTH, style
 
@@ -96,21 +97,34 @@ def loss_of_accuracy(points: Sequence[Point]) -> dict[int, float]:
     return {seed: high[seed] - low[seed] for seed in high if seed in low}
 
 
-def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Difference | None:
-    """How much less accuracy ER loses than the own objective, over the range that both have."""
-    curves = {
-        objective: [
-            p for p in points if (p.axis, p.method, p.objective) == (axis, method, objective)
-        ]
-        for objective in OBJECTIVES
-    }
-    values = [{p.value for p in curve} for curve in curves.values()]
-    shared = set.intersection(*values)
+def losses_by_objective(
+    points: Sequence[Point], axis: str, method: str
+) -> tuple[dict[int, float], dict[int, float]] | None:
+    """`loss_of_accuracy` of the own objective and of ER, over the range and seeds that both have.
+
+    Returns:
+        Base seed -> points, twice; None when they share less than two values or no seed.
+    """
+    curves = [
+        [p for p in points if (p.axis, p.method, p.objective) == (axis, method, objective)]
+        for objective in ("own", "er")
+    ]
+    shared = set.intersection(*({p.value for p in curve} for curve in curves))
     if len(shared) < 2:
         return None
-    own, er = (
-        loss_of_accuracy([p for p in curve if p.value in shared]) for curve in curves.values()
-    )
+    own, er = (loss_of_accuracy([p for p in curve if p.value in shared]) for curve in curves)
+    seeds = own.keys() & er.keys()
+    if not seeds:
+        return None
+    return {seed: own[seed] for seed in seeds}, {seed: er[seed] for seed in seeds}
+
+
+def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Difference | None:
+    """How much less accuracy ER loses than the own objective, over the range that both have."""
+    losses = losses_by_objective(points, axis, method)
+    if losses is None:
+        return None
+    own, er = losses
     return paired_difference(
         {(seed, None): loss for seed, loss in own.items()},
         {(seed, None): loss for seed, loss in er.items()},
@@ -119,24 +133,35 @@ def gain_in_stability(points: Sequence[Point], axis: str, method: str) -> Differ
 
 def verdict(points: Sequence[Point]) -> str:
     """What the points say about the claim, in one line for each method and axis."""
-    words = {
-        1: "the claim holds",
-        -1: "the claim does not hold",
-        0: "within noise",
-        None: "one seed, hence no verdict",
-    }
     lines = []
     for axis, name in AXES.items():
         for method in dict.fromkeys(p.method for p in points if p.axis == axis):
+            losses = losses_by_objective(points, axis, method)
             gain = gain_in_stability(points, axis, method)
-            if gain is None:
+            if losses is None or gain is None:
                 continue
+            own, er = (sum(of.values()) / len(of) for of in losses)
             lines.append(
-                f"- {_label(method)}, {name}: from the largest to the smallest, ER loses "
-                f"{abs(gain.mean):.2f} points {'less' if gain.mean > 0 else 'more'} than the own "
-                f"objective: {words[gain.sign]} (n = {gain.n})."
+                f"- {_label(method)}, {name}: from the largest to the smallest, the own objective "
+                f"{_change(own)} and ER {_change(er)} (ER − own: {signed(gain.mean)}): "
+                f"{_judgement(gain, own, er)} (n = {gain.n})."
             )
     return "\n".join(lines)
+
+
+def _change(loss: float) -> str:
+    return f"{'gains' if loss < 0 else 'loses'} {abs(loss):.2f} points"
+
+
+def _judgement(gain: Difference, own: float, er: float) -> str:
+    """What is to be said of the claim, which is about losses of accuracy."""
+    if gain.sign is None:
+        return "one seed, hence no verdict"
+    if gain.sign == 0:
+        return "within noise"
+    if own <= 0 and er <= 0:
+        return "neither loses accuracy, hence no verdict"
+    return "the claim holds" if gain.sign == 1 else "the claim does not hold"
 
 
 def stability_markdown(study: Study, points: Sequence[Point]) -> str:
@@ -259,6 +284,7 @@ __all__ = [
     "curve_look",
     "gain_in_stability",
     "loss_of_accuracy",
+    "losses_by_objective",
     "stability_csv",
     "stability_figure",
     "stability_markdown",

@@ -1,8 +1,9 @@
 """Means over seeds, and paired differences with intervals.
 
 The headline score of a run is the mean over its probe seeds (label subsets), on raw or whitened
-features, after the last epoch, on the test split. Runs are compared in pairs that share the base
-seed and the continuation seed, so that what the seeds do to both cancels.
+features, on the test split, after the last epoch or, where the study says so, the best. Runs
+are compared in pairs that share the base seed and the continuation seed, so that what the seeds do
+to both cancels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy import stats
 if TYPE_CHECKING:
     from e2mc.study import Study
 
-BASE = "base"
+BASE = "base"  # BASE_ARM of e2mc.study, whose import takes torch, which no table needs
 METRICS = {"linear": "top1", "finetune": "top1", "svm": "map"}
 LEVEL = 0.95
 
@@ -83,10 +84,10 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Student's t interval of a mean: mean -+ t(n - 1) std / sqrt(n); NaN for one value."""
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % t interval of a mean: mean -+ t(n - 1) std / sqrt(n); NaN for one value."""
     mean, std = spread(values)
-    half = stats.t.ppf((1 + level) / 2, max(len(values) - 1, 1)) * std / math.sqrt(len(values))
+    half = stats.t.ppf((1 + LEVEL) / 2, max(len(values) - 1, 1)) * std / math.sqrt(len(values))
     return mean - half, mean + half
 
 
@@ -126,7 +127,7 @@ def reference_arm(study: Study, arm: str) -> str:
 def more_than_chance(count: int, total: int) -> bool:
     """Whether ``count`` of ``total`` intervals on one side of 0 are more than chance explains.
 
-    Without any effect each interval lies above 0 with probability (1 - level) / 2; the count is
+    Without any effect each interval lies above 0 with probability (1 - LEVEL) / 2; the count is
     called more when a binomial count reaches it in less than 5 % of cases.
     """
     return bool(stats.binom.sf(count - 1, total, (1 - LEVEL) / 2) < 0.05)

@@ -299,6 +299,19 @@ def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Ite
         "would lie on one side of 0 without any effect, if comparisons were independent; those of "
         "one base share its runs, so it is a rough guide."
     )
+    chosen = [
+        paradigm.label
+        for column in dict.fromkeys(entry.column for entry in entries)
+        if (paradigm := study.paradigms[column]).kind != "svm"
+        and study.reported_epoch == "best"
+        and not study.data.holds_out(paradigm.dataset)
+    ]
+    if chosen:
+        yield (
+            f"{', '.join(chosen)}: the score is that of the best epoch on the very images that are "
+            "reported, as in the papers, and so too high by what the choice gains. The result "
+            "files also hold the last epoch's."
+        )
     if any(_gap_text(study, base, entries) for base in study.bases):
         yield (
             f"gap: a base that continued training alone changes by more than {SATURATED} points of "

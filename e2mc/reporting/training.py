@@ -23,7 +23,9 @@ COLUMNS = 3
 
 
 def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
-    """The ``training.csv`` of some runs as one frame, with the columns base, arm and seed.
+    """The ``training.csv`` of some runs as one frame.
+
+    With the columns base, arm, base_seed and seed, which is that of the continuation.
 
     Raises:
         ResultError: when a file is missing or is no training log.
@@ -36,12 +38,13 @@ def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
             raise ResultError(f"{path}: cannot be read ({error}): train the run again") from error
         if not {"step", "loss"} <= set(frame.columns):
             raise ResultError(f"{path}: is no training log, it has no columns step and loss")
-        frames.append(frame.assign(base=run.base, arm=run.arm, seed=run.continuation_seed))
+        named = {"base_seed": run.base_seed, "seed": run.continuation_seed}
+        frames.append(frame.assign(base=run.base, arm=run.arm, **named))
     return pd.concat(frames, ignore_index=True)
 
 
 def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
-    """One panel per term, one line per arm: the mean over seeds, with every seed behind it.
+    """One panel per term, one line per arm: the mean over runs, with every run behind it.
 
     Args:
         study: how bases and arms are called.
@@ -54,7 +57,7 @@ def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
     logs = logs[logs["base"] == base]
     if logs.empty:
         raise ValueError(f"no training log belongs to the base {base}")
-    named = {"base", "arm", "seed", *NOT_TERMS}
+    named = {"base", "arm", "base_seed", "seed", *NOT_TERMS}
     terms = [name for name in logs.columns if name not in named and logs[name].notna().any()]
     arms = list(dict.fromkeys(logs["arm"]))
     with style():
@@ -69,8 +72,8 @@ def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
                 of_arm = logs[(logs["arm"] == arm) & logs[term].notna()]
                 if of_arm.empty:
                     continue
-                for _, of_seed in of_arm.groupby("seed"):
-                    axes.plot(of_seed["step"], of_seed[term], color=colour, lw=0.4, alpha=0.35)
+                for _, of_run in of_arm.groupby(["base_seed", "seed"]):
+                    axes.plot(of_run["step"], of_run[term], color=colour, lw=0.4, alpha=0.35)
                 mean = of_arm.groupby("step")[term].mean()
                 axes.plot(mean.index, mean, color=colour, lw=1)
             axes.set_title(_in_words(term), weight="normal", size=6.5)

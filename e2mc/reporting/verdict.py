@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from e2mc.reporting.entries import Entry
 from e2mc.reporting.layout import signed
-from e2mc.reporting.statistics import BASE, more_than_chance
+from e2mc.reporting.statistics import more_than_chance
 
 if TYPE_CHECKING:
     from e2mc.study import Study
@@ -19,7 +19,7 @@ def verdict(study: Study, entries: Sequence[Entry]) -> str:
     Only arms with a criterion are judged, on raw features; whitened ones are counted. Where several
     arms are judged, those that are within noise throughout share a sentence.
     """
-    judged = [arm for arm in dict.fromkeys(e.arm for e in entries) if _judged(study, arm)]
+    judged = [arm for arm in dict.fromkeys(e.arm for e in entries) if study.criterion_name(arm)]
     if not judged:
         return "This table holds no criterion to judge."
     silent = [arm for arm in judged if len(judged) > 1 and _silent(entries, arm)]
@@ -33,16 +33,6 @@ def verdict(study: Study, entries: Sequence[Entry]) -> str:
 def _silent(entries: Sequence[Entry], arm: str) -> bool:
     compared = [e for e in entries if e.arm == arm and e.features == "raw" and e.difference]
     return bool(compared) and all(entry.compared.sign == 0 for entry in compared)
-
-
-def _judged(study: Study, arm: str) -> bool:
-    """Whether an arm, or what it is a variant of, has a criterion."""
-    while arm != BASE and study.arms[arm].criterion is None:
-        origin = study.arms[arm].variant_of
-        if origin is None:
-            return False
-        arm = origin
-    return arm != BASE
 
 
 def _verdict_of_arm(study: Study, arm: str, entries: Sequence[Entry]) -> str:

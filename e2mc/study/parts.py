@@ -56,6 +56,10 @@ class FashionMNIST(Model):
         """Mean and standard deviation with which a data set is scored."""
         return self.normalisation
 
+    def holds_out(self, name: str) -> bool:
+        """Whether a data set has images for choices apart from those that are reported."""
+        return True
+
     def training_identity(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
         return self.model_dump(mode="json")
@@ -124,6 +128,10 @@ class OnDisk(Model):
     def normalisation_of(self, name: str) -> Normalisation:
         """Mean and standard deviation with which a data set is scored."""
         return self.sets[name].normalisation
+
+    def holds_out(self, name: str) -> bool:
+        """Whether a data set has images for choices apart from those that are reported."""
+        return self.sets[name].validation > 0
 
     def training_identity(self) -> dict[str, Any]:
         """What decides the images of pre-training."""

@@ -25,6 +25,7 @@ from e2mc.study.parts import (
     Data,
     FineTune,
     Information,
+    Linear,
     Model,
     Name,
     OnDisk,
@@ -124,6 +125,14 @@ class Study(Model):
                 sets = self.data.sets if isinstance(self.data, OnDisk) else {}
                 lists = sets[paradigm.dataset].lists if paradigm.dataset in sets else {}
                 _known(choice, lists, f"{where}.label_list: list")
+            if isinstance(paradigm, Linear) and not self.data.holds_out(paradigm.dataset):
+                rates = paradigm.protocol.learning_rates
+                if len(rates) > 1:
+                    raise ValueError(
+                        f"{where}.protocol.learning_rates: {len(rates)} rates would be chosen on "
+                        f"the test images: set data.sets.{paradigm.dataset}.validation, or give "
+                        "one rate"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -332,16 +341,26 @@ class Study(Model):
         recipe = base.pretraining if run.arm == BASE_ARM else base.continued
         return None if recipe is None else recipe.images
 
-    def _criterion(self, run: Run) -> Component | None:
-        arm = self.arms[run.arm]
-        chain = [arm]
+    def criterion_name(self, arm: str) -> str | None:
+        """The criterion of an arm, or of what it is a variant of; the base has none."""
+        if arm == BASE_ARM:
+            return None
+        named = (link.criterion for link in self._lineage(arm) if link.criterion is not None)
+        return next(named, None)
+
+    def _lineage(self, arm: str) -> list[Arm]:
+        """An arm, what it is a variant of, and so on."""
+        chain = [self.arms[arm]]
         while chain[-1].variant_of is not None:
             chain.append(self.arms[chain[-1].variant_of])
-        name = next((link.criterion for link in chain if link.criterion is not None), None)
+        return chain
+
+    def _criterion(self, run: Run) -> Component | None:
+        name = self.criterion_name(run.arm)
         if name is None:
             return None
         params: dict[str, Any] = {}
-        for link in reversed(chain):
+        for link in reversed(self._lineage(run.arm)):
             params |= link.params | link.base_params.get(run.base, {})
         return Component(name, params)
 

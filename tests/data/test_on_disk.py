@@ -9,6 +9,7 @@ import torch
 import trees
 
 from e2mc.data.errors import DataError
+from e2mc.data.files import ImageFiles
 from e2mc.data.imagenet import read_imagenet
 from e2mc.data.inaturalist import read_inaturalist_2018
 from e2mc.data.label_lists import read_label_list
@@ -80,6 +81,25 @@ def test_label_list(imagenet, tmp_path):
     path.write_text("n00000001_1.JPEG\nn00000002_1.JPEG\n")
     with pytest.raises(DataError, match="no image of 2 of the 4 classes, e.g. n00000000"):
         read_label_list(path, train)
+
+
+def test_a_listed_name_that_two_images_have_is_refused(tmp_path):
+    files = ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/3.jpg"]
+    images = ImageFiles.of(tmp_path, files, torch.tensor([0, 0, 1, 1]), ["cat", "dog"])
+    path = tmp_path / "list.txt"
+    path.write_text("2.jpg\n3.jpg\n")
+    assert read_label_list(path, images).tolist() == [1, 3]
+    path.write_text("2.jpg\n1.jpg\n")
+    with pytest.raises(DataError, match=r"lists 1\.jpg, which may be cat/1\.jpg or dog/1\.jpg"):
+        read_label_list(path, images)
+
+
+def test_listed_names_may_have_spaces(tmp_path):
+    files = ["cat/a cat.jpg", "dog/a dog.jpg"]
+    images = ImageFiles.of(tmp_path, files, torch.tensor([0, 1]), ["cat", "dog"])
+    path = tmp_path / "list.txt"
+    path.write_text("a cat.jpg\r\n\na dog.jpg\n")
+    assert read_label_list(path, images, 2).tolist() == [0, 1]
 
 
 def test_held_out_images_are_stratified_and_in_no_list(imagenet, tmp_path):

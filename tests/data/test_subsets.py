@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2mc.data.subsets import stratified_split, stratified_subset
+from e2mc.data.subsets import evenly_spaced, stratified_split, stratified_subset
 
 LABELS = torch.arange(1000) % 10
 
@@ -34,3 +34,13 @@ def test_class_without_images_is_named():
 def test_fraction_out_of_range(fraction):
     with pytest.raises(ValueError, match=r"\(0, 1\]"):
         stratified_subset(LABELS, fraction, 0)
+
+
+@pytest.mark.parametrize("total", [1, 2, 80, 1_281_167])
+def test_evenly_spaced_goes_from_the_first_to_the_last(total):
+    assert evenly_spaced(total, 1).tolist() == [0]
+    assert evenly_spaced(total, 10**7).tolist() == list(range(total))
+    found = evenly_spaced(total, 512)
+    assert len(found) == min(total, 512) and (found[0], found[-1]) == (0, total - 1)
+    gaps = found.diff()
+    assert total < 3 or gaps.max() - gaps.min() <= 1

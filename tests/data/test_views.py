@@ -75,7 +75,7 @@ def test_solarize_and_greyscale_equal_torchvision(images):
 
 @pytest.mark.parametrize("sigma", [0.1, 0.6, 1.7])
 def test_blur_equals_torchvision(images, sigma):
-    ours = gaussian_blur(images, torch.full((6,), sigma))
+    ours = gaussian_blur(images, torch.full((6,), sigma), sigma)
     size = 2 * math.ceil(3 * sigma) + 1
     assert (ours - reference.gaussian_blur(images, size, sigma)).abs().max() <= HALF_STEP
 
@@ -137,6 +137,18 @@ def test_a_part_of_the_draws_makes_the_same_part_of_the_views():
     whole = random_views(pixels, recipe, normalisation, draws)
     part = random_views(pixels[2:5], recipe, normalisation, draws.map(lambda x: x[2:5]))
     torch.testing.assert_close(part, whole[2:5])
+
+
+def test_a_blurred_view_is_the_same_alone_and_in_a_batch():
+    pixels = (torch.rand(64, 3, 28, 28, generator=seeded()) * 255).byte()
+    recipe = ViewRecipe(28, blur=1.0, blur_sigma=(0.1, 2.0))
+    none = Normalisation((0.0,) * 3, (1.0,) * 3)
+    draws = Draws.of(recipe, 64, 3, seeded())
+    together = random_views(pixels, recipe, none, draws)
+    for i in range(64):
+        one = draws.map(lambda drawn, i=i: drawn[i : i + 1])
+        alone = random_views(pixels[i : i + 1], recipe, none, one)
+        torch.testing.assert_close(alone, together[i : i + 1], atol=1e-6, rtol=0)
 
 
 def test_images_of_one_batch_get_views_of_their_own():

@@ -63,6 +63,19 @@ def test_measuring_twice_gives_the_same_and_leaves_the_method_as_it_was(method, 
     assert take(method, images, 1000) == take(method, images, 80)
 
 
+def test_images_that_lie_class_by_class_all_take_part(method, images, monkeypatch):
+    shown = []
+    views = ImageSet.views
+
+    def noted(self, batches, *args):
+        shown.extend(batches)
+        return views(self, shown, *args)
+
+    monkeypatch.setattr(ImageSet, "views", noted)
+    take(method, images, 5)
+    assert torch.cat([batch.indices for batch in shown]).tolist() == [0, 19, 39, 59, 79]
+
+
 @pytest.mark.parametrize(("params", "message"), [((1,), "at least 2"), ((8, 0.0), "positive")])
 def test_wrong_instruments_raise(params, message):
     with pytest.raises(ValueError, match=message):

@@ -286,13 +286,18 @@ def streamed(train, test, subsets, shared, seed=0, **options):
         Pixels(), train, recipe=recipe, normalisation=normalisation, batch_size=100, seed=seed
     )
     values = extract_features(Pixels(), test, view=PlainView(6), normalisation=normalisation)
-    held_out = {"raw": HeldOut((values, test.labels), None)}
+    values = values, test.labels
+    held_out = {"raw": HeldOut(values, values)}
     protocol = LinearProtocol(epochs=10, batch_size=32, learning_rates=(0.02, 0.1))
     probes = [Probe(36, train.labels, subset, 4, protocol) for subset in subsets]
     for together in [probes] if shared else [[probe] for probe in probes]:
         train_probes(stream, together, held_out, **options)
     return [
-        [s["value"] for s in probe.scores(held_out["raw"])[0] if s["selection"] == "last"]
+        [
+            s["value"]
+            for s in probe.scores(held_out["raw"])[0]
+            if (s["selection"], s["split"]) == ("last", "test")
+        ]
         for probe in probes
     ]
 
@@ -346,3 +351,18 @@ def test_without_validation_the_best_epoch_is_that_on_the_test_images():
     assert set(value) == {("last", "test"), ("best", "test")}
     assert value["best", "test"] > value["last", "test"]
     assert details["best_epoch_chosen_on"] == "test"
+    assert len(details["test_top1_by_rate"]) == 1 and "validation_top1_by_rate" not in details
+
+
+def test_several_learning_rates_are_never_chosen_on_the_test_images():
+    features, labels = blobs(40)
+    protocol = LinearProtocol(epochs=1, learning_rates=(0.1, 1.0))
+    with pytest.raises(ValueError, match="2 learning rates would be chosen on the test images"):
+        linear_probe(
+            CachedFeatures(features),
+            labels,
+            {0: torch.arange(40)},
+            HeldOut((features, labels), None),
+            classes=4,
+            protocol=protocol,
+        )

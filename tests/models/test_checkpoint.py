@@ -1,10 +1,17 @@
+import contextlib
 import pickle
 
 import pytest
 import torch
 
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_strictly
+from e2mc.models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    load_strictly,
+    read_tensors,
+)
 
 
 def checkpoint_of(backbone):
@@ -27,6 +34,29 @@ def test_weights_that_do_not_fit_are_all_named():
         load_strictly(module, {"weight": torch.zeros(3, 4), "extra": torch.zeros(1)}, "head")
     for part in ("bias is missing", "extra is unexpected", "weight has shape (3, 4) instead of"):
         assert part in str(caught.value)
+
+
+def test_legacy_files_cut_off_anywhere_are_damaged(tmp_path):
+    path = tmp_path / "model.pth"
+    content = {"state_dict": {"weight": torch.randn(4, 3)}, "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"model\.pth is damaged"):
+            read_tensors(path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_changed_bytes_of_a_legacy_file_raise_nothing_else(tmp_path):
+    path = tmp_path / "model.pth"
+    content = {"state_dict": {"weight": torch.randn(4, 3)}, "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x81]) + whole[place + 1 :])
+        with contextlib.suppress(CheckpointError):  # a changed weight is still a weight
+            read_tensors(path)
 
 
 class Evil:

@@ -102,6 +102,24 @@ def test_training_curves_have_a_panel_per_term(study, logs):
         training_figure(study, "simsiam", logs)
 
 
+def test_runs_of_several_bases_are_runs_of_their_own(study, write_results, tmp_path):
+    paths = {}
+    for base_seed in (0, 1):
+        run = Run("swav_long", "continued", base_seed, 0)
+        paths[run] = tmp_path / f"{base_seed}.csv"
+        log = {"step": [1, 2], "loss": [3.0, 2.0 + base_seed], "lr": 0.1}
+        pd.DataFrame(log | {"seconds": [1.0, 10.0 + 10 * base_seed]}).to_csv(
+            paths[run], index=False
+        )
+    logs = read_logs(paths)
+    [loss] = training_figure(study, "swav_long", logs).axes
+    runs = [line.get_ydata().tolist() for line in loss.lines if line.get_linewidth() < 1]
+    assert runs == [[3.0, 2.0], [3.0, 3.0]]
+    costs = cost_per_row(study, ["main"], collect(write_results(lambda *_: 70.0)), logs)
+    [training] = costs[costs["stage"] == "training"].to_dict("records")
+    assert (training["seconds"], training["n"]) == (15.0, 2)
+
+
 def test_a_log_that_is_none_is_named(study, tmp_path):
     run, path = Run("swav_long", "e2mc", 0, 0), tmp_path / "training.csv"
     with pytest.raises(ResultError, match=r"training\.csv: cannot be read"):

@@ -7,6 +7,7 @@ import pytest
 from e2mc.reporting.results import collect
 from e2mc.reporting.stability import (
     CLAIM,
+    Point,
     gain_in_stability,
     stability_csv,
     stability_figure,
@@ -80,10 +81,32 @@ def test_gain_is_what_er_loses_less(points):
 
 def test_verdict_says_it_in_words(points):
     first, second = verdict(points).splitlines()
-    assert "BYOL, batch size" in first and "7.95 points less" in first and "claim holds" in first
+    assert first == (
+        "- BYOL, batch size: from the largest to the smallest, the own objective loses 9.95 points "
+        "and ER loses 2.00 points (ER − own: +7.95): the claim holds (n = 2)."
+    )
     assert "EMA coefficient" in second and "within noise" in second
     one = [type(p)(**{**vars(p), "scores": {0: p.scores[0]}}) for p in points]
     assert "one seed, hence no verdict (n = 1)" in verdict(one)
+
+
+@pytest.mark.parametrize(
+    ("own", "er", "words"),
+    [
+        (-2.1, -1.2, "gains 2.05 points and ER gains 1.20 points (ER − own: −0.85): neither loses"),
+        (-1.2, 0.9, "gains 1.15 points and ER loses 0.90 points (ER − own: −2.05): the claim does"),
+        (1.2, -0.9, "loses 1.25 points and ER gains 0.90 points (ER − own: +2.15): the claim hold"),
+        (1.2, 3.9, "loses 1.25 points and ER loses 3.90 points (ER − own: −2.65): the claim does "),
+    ],
+)
+def test_verdict_tells_gains_from_losses(own, er, words):
+    points = [
+        Point("ema", "byol", objective, value, "", {0: score, 1: score - wobble})
+        for objective, loss in (("own", own), ("er", er))
+        for value, score, wobble in ((0.5, 80 - loss, 0.1 * (objective == "own")), (0.9, 80, 0))
+    ]
+    [line] = verdict(points).splitlines()
+    assert f"smallest, the own objective {words}" in line
 
 
 def test_markdown_has_the_claim_and_every_number(varied, points):

@@ -12,7 +12,7 @@ import pytest
 from e2mc.reporting.layout import signed
 from e2mc.reporting.results import collect
 from e2mc.reporting.tables import build_table
-from e2mc.study import Run
+from e2mc.study import Run, Study
 
 WOBBLE = {None: 0.0, 0: 0.02, 1: -0.01, 2: 0.0}
 
@@ -180,6 +180,24 @@ def test_versions_of_the_code_are_noted_when_they_differ(
     found = [note for note in notes if "versions of the code" in note]
     assert len(found) == len(noted)
     assert all(text in note for text, note in zip(noted, found))
+
+
+def test_scores_chosen_on_the_reported_images_are_noted(study):
+    def about_choices(changed):
+        notes = build_table(changed, "main", collect([])).notes
+        return [note for note in notes if "best epoch on the very images" in note]
+
+    images = {"format": "imagenet", "classes": 2, "train": 8, "test": 4, "view": {"size": 8}}
+    content = study.model_dump(mode="json")
+    std = content["data"]["normalisation"]
+    sets = {name: images | {"normalisation": std} for name in ("images", "outfits")}
+    content["data"] = {"dataset": "on-disk", "normalisation": std, "sets": sets}
+    assert not about_choices(Study.model_validate(content))
+    content["reported_epoch"] = "best"
+    [note] = about_choices(Study.model_validate(content))
+    assert note.startswith("linear 1 %, semi-sup. 1 %: the score")
+    sets["images"]["validation"] = 2
+    assert not about_choices(Study.model_validate(content))
 
 
 def test_a_base_that_is_not_at_its_end_shows_its_gap(study, write_results):

@@ -11,11 +11,11 @@ rule measure_information:
     localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"
-    threads: 1
+    threads: ON_IMAGES["threads"]
     resources:
         slurm_jobs=1,
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=ON_IMAGES["mem_mb"],
+        runtime=ON_IMAGES["runtime"],
     params:
         step="measure",
         study=CONFIG.study,
