@@ -89,7 +89,7 @@ def test_base_is_the_one_that_the_configuration_names(capsys):
     command = ["continue", "--base", "vicreg", "--arm", "e2mc"]
     assert main(command) == 1
     assert "shipped checkpoint checkpoints/fashion/vicreg" in capsys.readouterr().err
-    configure("base_checkpoints: shipped ", "base_checkpoints: retrain ")
+    configure("base_checkpoints: shipped", "base_checkpoints: retrain")
     assert main(command) == 1
     assert "run `e2mc data --study fashion` first" in capsys.readouterr().err
 

@@ -86,7 +86,7 @@ def test_missing_shipped_checkpoint_is_retrained_if_config_says_so(checkout):
     path = checkout.folder / "config.yaml"
     text = path.read_text()
     path.write_text(
-        text.replace("base_checkpoints: shipped ", "base_checkpoints: shipped-or-retrain ")
+        text.replace("base_checkpoints: shipped", "base_checkpoints: shipped-or-retrain")
     )
     assert checkout.jobs("all", study="fashion")["pretrain_base"] == 1
 
