@@ -38,7 +38,8 @@ from e2mc.data.files import ImageFiles, decode, random_crop, usable_cores
 from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.views import Draws, Normalisation, ViewRecipe, finish_view
 from e2mc.study import Run, load_study
-from e2mc.training.loop import TrainingSpec, _Run
+from e2mc.training.loop import _Run
+from e2mc.training.spec import TrainingSpec
 
 IMAGENET = 1_281_167
 WARM_UP = 2

@@ -13,7 +13,7 @@ from e2mc.evaluation.information import Instrument
 from e2mc.evaluation.svm import SVMProtocol
 from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
-from e2mc.training.loop import Component
+from e2mc.training.spec import Component
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]

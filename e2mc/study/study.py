@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,8 @@ from e2mc.study.parts import (
     Sweep,
     Table,
 )
-from e2mc.training.loop import Component, TrainingSpec
+from e2mc.training.batches import smallest_part
+from e2mc.training.spec import Component, TrainingSpec
 
 BASE_ARM = "base"
 
@@ -174,7 +174,7 @@ class Study(Model):
                 raise ValueError(f"{where}: {error}") from error
             window = spec.criterion.params.get("window")
             images = self.bases[name].continued.images or self.data.training_count
-            smallest = _smallest_part(spec, images)
+            smallest = smallest_part(spec, images)
             if window is not None and window >= smallest:
                 raise ValueError(
                     f"{where}: a window of {window} needs batches of at least {window + 1} "
@@ -410,17 +410,6 @@ class Study(Model):
     def result_path(self, run: Run, paradigm: str) -> Path:
         """The scores of a run under one paradigm, or what is measured of it."""
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
-
-
-def _smallest_part(spec: TrainingSpec, images: int) -> int:
-    """How many images a criterion sees at once in the smallest part of any batch of an epoch."""
-    smallest = spec.batch_size
-    if not spec.drop_last:
-        last = images % spec.batch_size or spec.batch_size
-        # as the loop does, on one process; on several the parts are as large or larger
-        parts = math.lcm(spec.micro_batches, spec.augmentation_streams)
-        smallest = last + -last % parts
-    return smallest // spec.micro_batches
 
 
 def _accepts(kind: type, params: dict[str, Any], where: str) -> None:

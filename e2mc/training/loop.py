@@ -9,13 +9,11 @@ the step is that of one process with the whole batch.
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -25,96 +23,20 @@ from torch.nn.parallel import DistributedDataParallel
 from e2mc import interruption
 from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
-from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.distributed import rank, world_size
 from e2mc.methods import Method, create_method
 from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
 from e2mc.models.checkpoint import Checkpoint, CheckpointError, load_strictly
-from e2mc.optim import OptimizerSpec, ScheduleSpec, create_optimizer, learning_rate_factor
+from e2mc.optim import create_optimizer, learning_rate_factor
 from e2mc.progress import Progress
 from e2mc.state import fingerprint, save_atomically, write_text
 from e2mc.training.batch_norm import synchronise_batch_norm
+from e2mc.training.batches import BatchOrder
 from e2mc.training.logs import Row, csv_text, open_loggers
-
-
-@dataclass(frozen=True)
-class Component:
-    """A method or a criterion by its registered name, with the arguments that build it."""
-
-    name: str
-    params: dict[str, Any] = field(default_factory=dict)
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """Everything that decides the weights of a run, apart from its images and its start.
-
-    Args:
-        backbone: name in ``e2mc.models.BACKBONES``.
-        method: base method whose loss is minimised.
-        views: the views of each image; the method's global views come first.
-        normalisation: applied to every view.
-        optimizer, schedule: see ``e2mc.optim``.
-        epochs: passes over the images, at least 1.
-        batch_size: images per step, over all processes, at least 2.
-        drop_last: leave out the last, smaller batch of an epoch.
-        criterion: add-on criterion; its value is added to the method's loss. None for plain
-            (continued) pre-training.
-        precision: of the network in the forward pass; losses and weights stay in float32.
-        compile: translate the backbone with ``torch.compile``, once for each size of views. Results
-            differ in their last digits.
-        micro_batches: equal parts in which a process works through its share of a batch, for want
-            of memory. Batch normalisation, the losses and the criterion then see a part at a time,
-            which is not the same as the whole batch.
-        augmentation_streams: equal parts of a batch whose augmentations are drawn alike, see
-            ``e2mc.data.source.Batch``.
-        restore_optimizer: start from the optimizer state of the checkpoint.
-        keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
-        seed: decides initial weights, order of the images and views.
-    """
-
-    backbone: str
-    method: Component
-    views: tuple[ViewRecipe, ...]
-    normalisation: Normalisation
-    optimizer: OptimizerSpec
-    schedule: ScheduleSpec
-    epochs: int
-    batch_size: int
-    drop_last: bool = True
-    criterion: Component | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    compile: bool = False
-    micro_batches: int = 1
-    augmentation_streams: int = 1
-    restore_optimizer: bool = False
-    keep_optimizer: bool = False
-    seed: int = 0
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "micro_batches", "augmentation_streams"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
-        for name in ("micro_batches", "augmentation_streams"):
-            if self.batch_size % getattr(self, name):
-                raise ValueError(
-                    f"batch_size {self.batch_size} must be a multiple of {name} "
-                    f"{getattr(self, name)}"
-                )
-
+from e2mc.training.spec import TrainingError, TrainingSpec
 
 Measure = Callable[[Method], dict[str, float]]
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on, with the step and the reason in one sentence."""
 
 
 def pretrain(
@@ -161,30 +83,29 @@ def pretrain(
     run = _Run(spec, images, start, device, identity)
     state_path = output.with_name(output.name + ".state")
     run.resume(state_path)
-    writes = rank() == 0
+    writes, total = rank() == 0, run.order.total_steps
     progress = Progress(
-        what, run.total_steps, done=run.step, unit="images", per_step=spec.batch_size, show=writes
+        what, total, done=run.step, unit="images", per_step=spec.batch_size, show=writes
     )
     views = run.views()
     if run.step == 0:
         run.measure(measure)
     names = loggers if writes else ()
     with open_loggers(names, output.parent, what=what, done=run.step, spec=asdict(spec)) as log:
-        while run.step < run.total_steps:
+        while run.step < total:
             stop, terms = run.advance(views)
-            if run.step % run.steps_per_epoch == 0:
+            if run.step % run.order.steps_per_epoch == 0:
                 run.measure(measure)
-            if run.step % log_every == 0 or run.step == run.total_steps:
+            if run.step % log_every == 0 or run.step == total:
                 log(run.log(terms))
-            unfinished = run.step < run.total_steps
+            unfinished = run.step < total
             if unfinished and (stop or run.step % state_every == 0):
                 run.save(state_path)
             progress.step()
             if unfinished and stop:
                 raise interruption.Interrupted(
-                    f"{what} was asked to stop and did after step {run.step} of "
-                    f"{run.total_steps}; its state is in {state_path}, and the same command goes "
-                    "on from there"
+                    f"{what} was asked to stop and did after step {run.step} of {total}; its "
+                    f"state is in {state_path}, and the same command goes on from there"
                 )
     run.save_checkpoint(output)
     if writes:
@@ -207,80 +128,76 @@ class _Run:
     ) -> None:
         self.spec, self.images, self.start, self.device = spec, images, start, device
         self.identity = identity
-        torch.manual_seed(spec.seed)
-        backbone = create_backbone(spec.backbone, images.channels)
-        self.method = create_method(spec.method.name, backbone, **spec.method.params)
-        self.method.begin_run(len(images))
-        if start is not None:
-            run_state = {key: self.method.state_dict()[key] for key in self.method.run_state}
-            load_strictly(self.method, start.model | run_state, f"method {spec.method.name}")
-        self.method.to(device).to(memory_format=torch.channels_last).train()
-        if spec.compile:
-            self.method.backbone.compile(dynamic=False)
-        self.forward: nn.Module = self.method
-        if world_size() > 1:
-            synchronise_batch_norm(self.method)
-            # Else parameters are sorted into new buckets after the first step, also the first of a
-            # resumed run, and gloo sums four ranks in another order: not the same bit by bit.
-            fixed = torch.device(device).type == "cpu"
-            self.forward = DistributedDataParallel(self.method, find_unused_parameters=fixed)
+        self.order = BatchOrder(spec, len(images))
+        self.method = self._create_method()
+        self.forward = self._distribute()
         self.criterion: nn.Module | None = None
         if spec.criterion is not None:
             self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)
             self.criterion.to(device)
-        self.optimizer = create_optimizer(spec.optimizer, self.method.parameter_groups())
-        if spec.restore_optimizer and start is not None:
-            if start.optimizer is None:
-                raise CheckpointError(
-                    "restore_optimizer is set, but the checkpoint to go on from holds no optimizer "
-                    "state: make it with keep_optimizer, or unset restore_optimizer"
-                )
-            settings = [dict(group, params=None) for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(start.optimizer)
-            for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
-                group.update(setting, params=group["params"])
-        if self.criterion is not None and trainable(self.criterion):
-            own = {"name": "criterion", "params": trainable(self.criterion)}
-            self.optimizer.add_param_group(own)
+        self.optimizer = self._create_optimizer()
         self.initial_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(
             torch.device(device).type, enabled=spec.precision == "float16"
         )
-        batches = len(images) / spec.batch_size
-        self.steps_per_epoch = int(batches) if spec.drop_last else -int(-batches // 1)
-        if self.steps_per_epoch < 1:
-            raise TrainingError(
-                f"{len(images)} images do not fill one batch of {spec.batch_size}: lower "
-                "batch_size or use more images"
-            )
-        self.total_steps = spec.epochs * self.steps_per_epoch
         self.step = 0
         self.rows: list[Row] = []
         self.measured: list[Row] = []
         self.seconds_before = 0.0
         self.begun = time.monotonic()
-        self._check_shares()
-
-    def _check_shares(self) -> None:
-        """Every batch must fall into equal parts, or the mean over processes is another loss."""
-        parts = world_size() * self.spec.micro_batches
-        if self.spec.batch_size % parts:
-            raise TrainingError(
-                f"a batch of {self.spec.batch_size} images cannot be split equally over "
-                f"{world_size()} processes with {self.spec.micro_batches} micro-batches each: use "
-                f"a batch_size that is a multiple of {parts}"
-            )
-        if self.spec.micro_batches > 1 and rank() == 0:
+        if spec.micro_batches > 1 and rank() == 0:
             print(
-                f"each batch of {self.spec.batch_size} is worked through in parts of "
-                f"{self.spec.batch_size // self.spec.micro_batches}: batch normalisation, loss and "
+                f"each batch of {spec.batch_size} is worked through in parts of "
+                f"{spec.batch_size // spec.micro_batches}: batch normalisation, loss and "
                 "criterion are of a part, which is not the step of the whole batch",
                 file=sys.stderr,
             )
 
+    def _create_method(self) -> Method:
+        """The method with the weights of the start, or with random ones."""
+        spec = self.spec
+        torch.manual_seed(spec.seed)
+        backbone = create_backbone(spec.backbone, self.images.channels)
+        method = create_method(spec.method.name, backbone, **spec.method.params)
+        method.begin_run(len(self.images))
+        if self.start is not None:
+            run_state = {key: method.state_dict()[key] for key in method.run_state}
+            load_strictly(method, self.start.model | run_state, f"method {spec.method.name}")
+        method.to(self.device).to(memory_format=torch.channels_last).train()
+        if spec.compile:
+            method.backbone.compile(dynamic=False)
+        return method
+
+    def _distribute(self) -> nn.Module:
+        """What a step calls: the method, whose gradients are summed over the ranks."""
+        if world_size() == 1:
+            return self.method
+        synchronise_batch_norm(self.method)
+        # Else parameters are sorted into new buckets after the first step, also the first of a
+        # resumed run, and gloo sums four ranks in another order: not the same bit by bit.
+        fixed = torch.device(self.device).type == "cpu"
+        return DistributedDataParallel(self.method, find_unused_parameters=fixed)
+
+    def _create_optimizer(self) -> torch.optim.Optimizer:
+        """Over the method, with the state of the start if asked for, then over the criterion."""
+        optimizer = create_optimizer(self.spec.optimizer, self.method.parameter_groups())
+        if self.spec.restore_optimizer and self.start is not None:
+            if self.start.optimizer is None:
+                raise CheckpointError(
+                    "restore_optimizer is set, but the checkpoint to go on from holds no optimizer "
+                    "state: make it with keep_optimizer, or unset restore_optimizer"
+                )
+            settings = [dict(group, params=None) for group in optimizer.param_groups]
+            optimizer.load_state_dict(self.start.optimizer)
+            for group, setting in zip(optimizer.param_groups, settings, strict=True):
+                group.update(setting, params=group["params"])
+        if self.criterion is not None and trainable(self.criterion):
+            optimizer.add_param_group({"name": "criterion", "params": trainable(self.criterion)})
+        return optimizer
+
     def views(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Indices and views of every micro-batch from the present step to the last one."""
-        return self._shown(self._batches)
+        return self._shown(lambda: self.order.from_step(self.step))
 
     def _shown(
         self, batches: Callable[[], Iterator[Batch]]
@@ -289,54 +206,21 @@ class _Run:
         views = self.images.views(batches(), self.spec.views, self.spec.normalisation, self.device)
         return zip((batch.local_indices for batch in batches()), views, strict=True)
 
-    def _all_images(self, epoch: int) -> Iterator[Batch]:
-        """Every image once, this rank's share of it, in parts no larger than a micro-batch."""
-        count = -(-len(self.images) * self.spec.micro_batches // self.spec.batch_size)
-        for number, indices in enumerate(torch.arange(len(self.images)).tensor_split(count)):
-            share = [len(indices) * r // world_size() for r in (rank(), rank() + 1)]
-            yield Batch(indices, self._seed(epoch, -1, number), slice(*share))
-
-    def _batches(self) -> Iterator[Batch]:
-        parts = world_size() * self.spec.micro_batches
-        for step in range(self.step, self.total_steps):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if step == self.step or position == 0:
-                order = torch.randperm(
-                    len(self.images), generator=torch.Generator().manual_seed(self._seed(epoch, 0))
-                )
-            indices = order[position * self.spec.batch_size :][: self.spec.batch_size]
-            # an epoch's last batch gets equal parts with its first images, as torch's
-            # DistributedSampler does
-            missing = -len(indices) % math.lcm(parts, self.spec.augmentation_streams)
-            indices = torch.cat([indices, order[:missing]])
-            size = len(indices) // parts
-            for part in range(parts)[rank() * self.spec.micro_batches :][: self.spec.micro_batches]:
-                yield Batch(
-                    indices,
-                    self._seed(epoch, 1 + position),
-                    slice(part * size, (part + 1) * size),
-                    self.spec.augmentation_streams,
-                )
-
-    def _seed(self, *position: int) -> int:
-        """One of its own for every (seed, position): nothing to save, nothing to restore."""
-        return int(fingerprint({"seed": self.spec.seed, "position": position}), 16)
-
     def advance(
         self, views: Iterator[tuple[Tensor, list[Tensor]]]
     ) -> tuple[bool, dict[str, Tensor]]:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
-        epoch, position = divmod(self.step, self.steps_per_epoch)
+        epoch, position = divmod(self.step, self.order.steps_per_epoch)
         if position == 0:
             self.method.begin_epoch(
-                torch.Generator().manual_seed(self._seed(epoch, -1)),
-                lambda: self._shown(lambda: self._all_images(epoch)),
+                torch.Generator().manual_seed(self.order.seed(epoch, -1)),
+                lambda: self._shown(lambda: self.order.all_images(epoch)),
             )
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
             group["lr"] = rate
             if group.get("name") not in self.spec.optimizer.group_lr:
                 group["lr"] *= learning_rate_factor(
-                    self.spec.schedule, self.step, self.steps_per_epoch, self.spec.epochs
+                    self.spec.schedule, self.step, self.order.steps_per_epoch, self.spec.epochs
                 )
         self.optimizer.zero_grad(set_to_none=True)
         parts = []
@@ -350,9 +234,9 @@ class _Run:
                 parts.append({"loss": loss.detach()} | terms)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"the GPU's memory does not suffice for {self._share()} images at a time: use more "
-                f"GPUs, a smaller batch_size, or micro_batches: {2 * self.spec.micro_batches}, "
-                "which changes the batch statistics"
+                f"the GPU's memory does not suffice for {self.order.part} images at a time: use "
+                "more GPUs, a smaller batch_size, or micro_batches: "
+                f"{2 * self.spec.micro_batches}, which changes the batch statistics"
             ) from error
         stop, terms = self._agree(
             {key: torch.stack([part[key].float() for part in parts]).mean() for key in parts[0]}
@@ -360,7 +244,7 @@ class _Run:
         self._check_finite(terms)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.method.end_step(self.step / self.total_steps)
+        self.method.end_step(self.step / self.order.total_steps)
         self.step += 1
         return stop, terms
 
@@ -389,9 +273,6 @@ class _Run:
             return self.forward.no_sync()
         return contextlib.nullcontext()
 
-    def _share(self) -> int:
-        return self.spec.batch_size // (world_size() * self.spec.micro_batches)
-
     def _agree(self, terms: dict[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
         """Whether any rank was asked to stop, and the mean of each term over the ranks."""
         wish = interruption.requested()
@@ -406,9 +287,9 @@ class _Run:
         if not torch.isfinite(terms["loss"]):
             found = ", ".join(f"{k} = {float(v):g}" for k, v in terms.items() if k != "loss")
             raise TrainingError(
-                f"the loss is {terms['loss'].item()} at step {self.step} of {self.total_steps} "
-                f"({found}): lower the learning rate or the criterion's weights; nothing was "
-                "written"
+                f"the loss is {terms['loss'].item()} at step {self.step} of "
+                f"{self.order.total_steps} ({found}): lower the learning rate or the criterion's "
+                "weights; nothing was written"
             )
 
     def log(self, terms: dict[str, Tensor]) -> Row:
@@ -423,7 +304,7 @@ class _Run:
     def measure(self, measure: Measure | None) -> None:
         """One row after each epoch, and one before the first."""
         if measure is not None:
-            epoch = self.step // self.steps_per_epoch
+            epoch = self.step // self.order.steps_per_epoch
             self.measured.append({"epoch": epoch, **measure(self.method)})
 
     def _identity(self) -> str:

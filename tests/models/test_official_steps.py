@@ -17,7 +17,8 @@ from e2mc.models.checkpoint import load_checkpoint
 from e2mc.models.released import convert_released
 from e2mc.models.resnet50 import PooledNetwork
 from e2mc.optim import OptimizerSpec, ScheduleSpec
-from e2mc.training.loop import Component, TrainingSpec, pretrain
+from e2mc.training.loop import pretrain
+from e2mc.training.spec import Component, TrainingSpec
 
 NOMINAL = 12  # the batch size that divides the covariance; batches are smaller
 METHODS = ("vicreg", "swav", "simsiam")

@@ -11,7 +11,8 @@ from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.state import write_text
-from e2mc.training.loop import Component, TrainingSpec, pretrain
+from e2mc.training.loop import pretrain
+from e2mc.training.spec import Component, TrainingSpec
 
 
 def count(steps, seconds, output):

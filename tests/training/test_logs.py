@@ -11,7 +11,8 @@ from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training import loop
 from e2mc.training.logs import csv_text, open_loggers
-from e2mc.training.loop import Component, TrainingSpec, pretrain
+from e2mc.training.loop import pretrain
+from e2mc.training.spec import Component, TrainingSpec
 
 SPEC = TrainingSpec(
     backbone="resnet-small",

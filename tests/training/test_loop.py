@@ -14,7 +14,8 @@ from e2mc.interruption import Interrupted
 from e2mc.models.checkpoint import CheckpointError, load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training import loop
-from e2mc.training.loop import Component, TrainingError, TrainingSpec, pretrain
+from e2mc.training.loop import pretrain
+from e2mc.training.spec import Component, TrainingError, TrainingSpec
 
 VIEW = ViewRecipe(28, count=2, crop_scale=(0.3, 1.0), jitter=0.5, brightness=0.4)
 METHODS = {
@@ -212,23 +213,10 @@ def test_arms_of_one_seed_see_the_same_views(images):
             assert not torch.equal(first, different)
 
 
-def test_every_image_is_seen_once_an_epoch(images):
-    run = loop._Run(spec_of(drop_last=False), images, None, "cpu")
-    assert run.steps_per_epoch == 5
-    batches = [batch.local_indices for batch in run._batches()]
-    assert [len(batch) for batch in batches] == [16, 16, 16, 16, 8] * 2
-    for epoch in (batches[:5], batches[5:]):
-        assert torch.equal(torch.cat(epoch).sort().values, torch.arange(72))
-
-
-def test_micro_batches_are_the_parts_of_the_batch(images, tmp_path, capsys):
-    whole = list(loop._Run(spec_of(), images, None, "cpu")._batches())
+def test_micro_batches_make_one_step_and_are_announced(images, capsys):
     run = loop._Run(spec_of(micro_batches=2), images, None, "cpu")
-    parts = list(run._batches())
     assert "in parts of 8" in capsys.readouterr().err
-    for index, batch in enumerate(whole):
-        joint = torch.cat([part.local_indices for part in parts[2 * index : 2 * index + 2]])
-        assert torch.equal(joint, batch.indices)
+    assert [len(indices) for indices, _ in itertools.islice(run.views(), 2)] == [8, 8]
     before = run.method.state_dict()["backbone.stem.0.weight"].clone()
     run.advance(run.views())
     assert run.step == 1 and not torch.equal(before, run.method.backbone.stem[0].weight)
@@ -287,28 +275,6 @@ def test_compiled_backbone_takes_the_same_steps(backend, images, tmp_path, monke
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
 
 
-def test_batch_that_cannot_be_shared_equally(images, monkeypatch):
-    run = loop._Run(spec_of(), images, None, "cpu")
-    monkeypatch.setattr(loop, "world_size", lambda: 3)
-    with pytest.raises(
-        TrainingError, match=r"a batch of 16 images .* 3 processes .* multiple of 3$"
-    ):
-        run._check_shares()
-
-
-@pytest.mark.parametrize("split", [{"micro_batches": 5}, {"augmentation_streams": 5}])
-def test_the_last_batch_gets_equal_parts_with_the_first_images(images, split):
-    run = loop._Run(spec_of(batch_size=20, drop_last=False, **split), images, None, "cpu")
-    batches = [batch.indices for batch in run._batches()][:: split.get("micro_batches", 1)]
-    assert [len(batch) for batch in batches] == [20, 20, 20, 15] * 2
-    for epoch in (batches[:4], batches[4:]):
-        seen = torch.cat(epoch)
-        assert torch.equal(seen[:72].sort().values, torch.arange(72))
-        assert torch.equal(seen[72:], seen[:3])
-    views = next(run.views())
-    assert len(views[0]) == 20 // split.get("micro_batches", 1)
-
-
 def test_optimizer_state_that_is_not_there(images, tmp_path):
     pretrain(spec_of(), images, tmp_path / "base.pt")
     start = load_checkpoint(tmp_path / "base.pt")
@@ -335,11 +301,6 @@ def test_loss_that_is_not_finite_stops_the_run(images, tmp_path):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_fewer_images_than_a_batch(images, tmp_path):
-    with pytest.raises(TrainingError, match="72 images do not fill one batch of 100"):
-        pretrain(spec_of(batch_size=100), images, tmp_path / "checkpoint.pt")
-
-
 def test_weights_that_do_not_fit_are_named(images, tmp_path):
     pretrain(spec_of(epochs=1), images, tmp_path / "base.pt")
     start = load_checkpoint(tmp_path / "base.pt")
@@ -347,19 +308,6 @@ def test_weights_that_do_not_fit_are_named(images, tmp_path):
     other = dataclasses.replace(other, method=Component("vicreg", {"expander": [16, 16, 24]}))
     with pytest.raises(CheckpointError, match=r"projector\.6\.weight has shape \(16, 16\)"):
         pretrain(other, images, tmp_path / "checkpoint.pt", start=start)
-
-
-@pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
-)
-def test_bad_specs_are_refused(change):
-    with pytest.raises(ValueError, match=f"{next(iter(change))} must be at least"):
-        spec_of(**change)
-
-
-def test_spec_whose_batch_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="batch_size 16 must be a multiple of micro_batches 3"):
-        spec_of(micro_batches=3)
 
 
 def embedding_scale(method):

@@ -17,7 +17,8 @@ from e2mc.interruption import Interrupted
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.batch_norm import synchronise_batch_norm
-from e2mc.training.loop import Component, TrainingError, TrainingSpec, pretrain
+from e2mc.training.loop import pretrain
+from e2mc.training.spec import Component, TrainingError, TrainingSpec
 
 VIEW = ViewRecipe(28, count=2, crop_scale=(0.3, 1.0))
 METHODS = {

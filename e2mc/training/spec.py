@@ -1,0 +1,85 @@
+"""What a run of the training loop is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.optim import OptimizerSpec, ScheduleSpec
+
+
+@dataclass(frozen=True)
+class Component:
+    """A method or a criterion by its registered name, with the arguments that build it."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Everything that decides the weights of a run, apart from its images and its start.
+
+    Args:
+        backbone: name in ``e2mc.models.BACKBONES``.
+        method: base method whose loss is minimised.
+        views: the views of each image; the method's global views come first.
+        normalisation: applied to every view.
+        optimizer, schedule: see ``e2mc.optim``.
+        epochs: passes over the images, at least 1.
+        batch_size: images per step, over all processes, at least 2.
+        drop_last: leave out the last, smaller batch of an epoch.
+        criterion: add-on criterion; its value is added to the method's loss. None for plain
+            (continued) pre-training.
+        precision: of the network in the forward pass; losses and weights stay in float32.
+        compile: translate the backbone with ``torch.compile``, once for each size of views. Results
+            differ in their last digits.
+        micro_batches: equal parts in which a process works through its share of a batch, for want
+            of memory. Batch normalisation, the losses and the criterion then see a part at a time,
+            which is not the same as the whole batch.
+        augmentation_streams: equal parts of a batch whose augmentations are drawn alike, see
+            ``e2mc.data.source.Batch``.
+        restore_optimizer: start from the optimizer state of the checkpoint.
+        keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
+        seed: decides initial weights, order of the images and views.
+    """
+
+    backbone: str
+    method: Component
+    views: tuple[ViewRecipe, ...]
+    normalisation: Normalisation
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec
+    epochs: int
+    batch_size: int
+    drop_last: bool = True
+    criterion: Component | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    micro_batches: int = 1
+    augmentation_streams: int = 1
+    restore_optimizer: bool = False
+    keep_optimizer: bool = False
+    seed: int = 0
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "micro_batches", "augmentation_streams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
+        for name in ("micro_batches", "augmentation_streams"):
+            if self.batch_size % getattr(self, name):
+                raise ValueError(
+                    f"batch_size {self.batch_size} must be a multiple of {name} "
+                    f"{getattr(self, name)}"
+                )
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on, with the step and the reason in one sentence."""

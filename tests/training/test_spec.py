@@ -1,0 +1,17 @@
+from dataclasses import replace
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
+)
+def test_bad_specs_are_refused(spec, change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must be at least"):
+        replace(spec, **change)
+
+
+@pytest.mark.parametrize("name", ["micro_batches", "augmentation_streams"])
+def test_spec_whose_batch_does_not_divide_is_refused(spec, name):
+    with pytest.raises(ValueError, match=f"batch_size 16 must be a multiple of {name} 3"):
+        replace(spec, **{name: 3})
