@@ -210,6 +210,3 @@ def _checkpoints(study: Any) -> Iterable[Finding]:
     if good:
         text = f"{len(good)} shipped, with the SHA-256 that the study names"
         yield Finding("checkpoints", OK, text, {"paths": good})
-
-
-__all__ = ["Finding", "as_data", "as_text", "diagnose"]

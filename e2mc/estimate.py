@@ -264,6 +264,3 @@ def _base_bytes(study: Study, base: str, keep_published: bool) -> int:
     # SimSiam's file has its optimizer's momentum too, which is not converted
     published = checkpoint_bytes(study, base, optimizer=checkpoint.format != "swav")
     return converted + (published if keep_published else 0)
-
-
-__all__ = ["Rates", "checkpoint_bytes", "estimate", "read_rates"]

@@ -240,6 +240,3 @@ def label_subsets(paradigm: Labelled, splits: Splits) -> dict[int, Tensor]:
         seed: stratified_subset(train.labels, paradigm.fraction, seed, train.classes)
         for seed in paradigm.label_seeds
     }
-
-
-__all__ = ["FrozenBackbone", "ScoresAndDetails", "label_subsets", "passes"]

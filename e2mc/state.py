@@ -80,13 +80,3 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that change when any value in ``content`` (JSON-able) changes."""
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-__all__ = [
-    "atomic_path",
-    "fingerprint",
-    "save_atomically",
-    "sha256",
-    "write_json",
-    "write_text",
-]

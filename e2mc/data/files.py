@@ -324,14 +324,3 @@ def resize(image: Tensor, shape: tuple[int, int], interpolation: str) -> Tensor:
     if image.shape[1:] == shape:
         return image
     return F.interpolate(image[None], shape, mode=interpolation, antialias=True)[0]
-
-
-__all__ = [
-    "ImageFiles",
-    "crop_box",
-    "decode",
-    "plain_crop",
-    "random_crop",
-    "resize",
-    "usable_cores",
-]

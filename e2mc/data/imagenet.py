@@ -72,6 +72,3 @@ def _files(folder: Path, part: str, classes: dict[str, list[str]]) -> ImageFiles
     sizes = torch.tensor([len(files) for files in classes.values()])
     labels = torch.arange(len(classes)).repeat_interleave(sizes)
     return ImageFiles.of(folder, names, labels, list(classes))
-
-
-__all__ = ["read_imagenet"]

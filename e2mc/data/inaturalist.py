@@ -111,6 +111,3 @@ def _absent(folder: Path, files: list[str]) -> list[str]:
             there = set()
         absent += [file for file in members if os.path.basename(file) not in there]
     return absent
-
-
-__all__ = ["read_inaturalist_2018"]

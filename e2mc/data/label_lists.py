@@ -62,6 +62,3 @@ def read_label_list(path: Path, images: ImageFiles, count: int | None = None) ->
             f"classes, e.g. {images.classes[first]}: the list belongs to other images"
         )
     return chosen
-
-
-__all__ = ["read_label_list"]

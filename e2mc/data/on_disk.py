@@ -95,6 +95,3 @@ def _hold_out(
     held_out = torch.zeros(len(images), dtype=torch.bool)
     held_out[chosen] = True
     return (~held_out).nonzero().flatten(), chosen
-
-
-__all__ = ["FORMATS", "find_images"]

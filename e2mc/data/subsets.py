@@ -73,6 +73,3 @@ def stratified_subset(
             f"{names}: choose a larger fraction"
         )
     return subset
-
-
-__all__ = ["evenly_spaced", "stratified_split", "stratified_subset"]

@@ -100,6 +100,3 @@ def _column(root: Path, part: str, name: str) -> tuple[list[str], Tensor]:
             f"{path}: expected lines of an image and 1, -1 or 0, as in VOC2007"
         ) from None
     return [image for image, _ in rows], torch.tensor(labels, dtype=torch.int8)
-
-
-__all__ = ["read_voc2007"]

@@ -177,6 +177,3 @@ def _quantiles(values: Tensor) -> Tensor:
 
 def _rounded(values: Tensor) -> list[float]:
     return [round(value, 5) for value in values.tolist()]
-
-
-__all__ = ["embedding_statistics", "load_method", "sample_embeddings"]

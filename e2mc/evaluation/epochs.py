@@ -41,6 +41,3 @@ def interruption_point(what: str) -> None:
         raise interruption.Interrupted(
             f"{what} stopped because it was asked to; the same call goes on from its last state"
         )
-
-
-__all__ = ["EpochState", "interruption_point"]

@@ -305,17 +305,3 @@ def epoch_batches(indices: Tensor, batch_size: int, seed: int, epoch: int) -> li
     generator = torch.Generator().manual_seed(number())
     order = indices[torch.randperm(len(indices), generator=generator)]
     return [Batch(part, number(i)) for i, part in enumerate(order.split(batch_size))]
-
-
-__all__ = [
-    "CachedFeatures",
-    "FeatureStream",
-    "Moments",
-    "ViewFeatures",
-    "epoch_batches",
-    "extract_features",
-    "feature_batches",
-    "pool_spatially",
-    "whiten",
-    "whitening",
-]

@@ -266,6 +266,3 @@ def _linear_head(dim: int, classes: int, generator: torch.Generator) -> nn.Linea
         for parameter in head.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return head
-
-
-__all__ = ["FineTuneProtocol", "fine_tune"]

@@ -300,6 +300,3 @@ def _logits(x: Tensor, weight: Tensor) -> Tensor:
 def with_ones(features: Tensor) -> Tensor:
     """(N, D) -> (N, D + 1): a last column of ones, whose weight is the bias."""
     return F.pad(features, (0, 1), value=1.0)
-
-
-__all__ = ["LinearProtocol", "StackedHeads", "schedule_factor", "with_ones"]

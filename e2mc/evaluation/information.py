@@ -102,6 +102,3 @@ def measure_method(
     method.train(training)
     z1, z2 = (torch.cat(parts) for parts in zip(*embeddings, strict=True))
     return information(z1, z2, instrument.kappa)
-
-
-__all__ = ["Instrument", "information", "measure_method"]

@@ -264,6 +264,3 @@ def middle_of_best(values: Tensor) -> int:
     """Position of the largest value (1-d); of several equal ones, the middle."""
     ties = (values == values.max()).nonzero().flatten()
     return int(ties[len(ties) // 2])
-
-
-__all__ = ["HeldOut", "Probe", "linear_probe", "train_probes"]

@@ -87,13 +87,3 @@ def score(
         "probe_seed": probe_seed,
         "split": split,
     }
-
-
-__all__ = [
-    "covariance_spectrum",
-    "effective_rank",
-    "rank_summary",
-    "score",
-    "summary_of_covariance",
-    "topk_accuracy",
-]

@@ -260,14 +260,3 @@ def _capacity(ratios: Sequence[float], shares: Sequence[float]) -> float:
             return before + (ratio - before) * (above - 0.5) / (above - share)
         previous = ratio, share
     return ratios[-1]
-
-
-__all__ = [
-    "class_separation",
-    "cosine_histograms",
-    "cover_share",
-    "gardner_capacity",
-    "labeling_curve",
-    "largest_margin",
-    "separability",
-]

@@ -184,6 +184,3 @@ def precision_envelope_ap(scores: np.ndarray, targets: np.ndarray) -> float:
 def _unit_rows(features: Tensor) -> np.ndarray:
     rows = features.double().cpu().numpy()
     return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-5)
-
-
-__all__ = ["VOC_COSTS", "SVMProtocol", "precision_envelope_ap", "svm_probe"]

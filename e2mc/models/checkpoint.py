@@ -164,13 +164,3 @@ def load_strictly(
             + "; ".join(sorted(missing + unexpected + misshapen))
         )
     module.load_state_dict(weights)
-
-
-__all__ = [
-    "FORMAT",
-    "Checkpoint",
-    "CheckpointError",
-    "load_checkpoint",
-    "load_strictly",
-    "read_tensors",
-]

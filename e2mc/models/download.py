@@ -252,6 +252,3 @@ def _recorded(record: Path, url: str) -> Source | None:
             f"{record} is damaged: delete it to have the file taken as it is now"
         ) from error
     return found if found.url == url else None
-
-
-__all__ = ["DownloadError", "Source", "download"]

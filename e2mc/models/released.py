@@ -432,13 +432,3 @@ def _guess(entry: str | None, tensors: Mapping[str, Tensor]) -> list[str] | None
         and all(any(key.startswith(theirs) for key in bare) for theirs, _ in official.prefixes)
     ]
     return possible or None
-
-
-__all__ = [
-    "FORMATS",
-    "KeyMap",
-    "ReleasedFormat",
-    "convert_own",
-    "convert_released",
-    "inspect_checkpoint",
-]

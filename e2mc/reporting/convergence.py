@@ -104,6 +104,3 @@ def convergence_figure(study: Study, scores: pd.DataFrame) -> Figure:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
-
-
-__all__ = ["convergence_figure", "convergence_scores"]

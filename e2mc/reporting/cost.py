@@ -111,6 +111,3 @@ def cost_figure(study: Study, costs: pd.DataFrame) -> Figure:
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-__all__ = ["cost_figure", "cost_per_row"]

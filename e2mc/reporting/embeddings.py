@@ -161,6 +161,3 @@ def _ranks(axes: Axes, study: Study, embeddings: Records, features: Records) -> 
 
 def _handles(study: Study, arms: Records) -> list[Line2D]:
     return [Line2D([], [], color=look(study, a)[0], label=study.arm_label(a)) for a in arms]
-
-
-__all__ = ["embedding_figure", "spectrum_figure"]

@@ -160,6 +160,3 @@ def kinds_of_features(study: Study, column: str) -> tuple[str, ...]:
     """Linear classifiers also see whitened features, unless the study leaves them out."""
     paradigm = study.paradigms[column]
     return paradigm.features if paradigm.kind == "linear" else ("raw",)
-
-
-__all__ = ["Entry", "kinds_of_features", "select", "table_entries"]

@@ -229,6 +229,3 @@ def save_figure(figure: Figure, path: Path) -> None:
     for kind, metadata in nothing.items():
         with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary, style():
             figure.savefig(temporary, format=kind, metadata=metadata)
-
-
-__all__ = ["gain_figure", "save_figure", "separability_figure"]

@@ -99,6 +99,3 @@ def curve_endpoints(study: Study, curves: pd.DataFrame) -> str:
         row = " | ".join(cells).replace("-", "−")
         lines.append(f"| {study.bases[base].label} | {row} |")
     return "\n".join(lines) + "\n"
-
-
-__all__ = ["curve_endpoints", "information_figure", "read_curves"]

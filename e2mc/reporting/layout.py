@@ -284,6 +284,3 @@ def _html_cell(cell: Cell, notes: Mapping[str, str]) -> str:
     kind = ' class="missing"' if cell.missing else ' class="clear"' if cell.clear else ""
     hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
     return f"<td{kind}{hint}>{text}</td>"
-
-
-__all__ = ["Block", "Cell", "Group", "Row", "html", "latex", "markdown", "signed", "value_text"]

@@ -29,6 +29,3 @@ def published_table(number: int) -> dict[tuple[str, str, str], Published]:
         )
         for row in frame.itertuples()
     }
-
-
-__all__ = ["Published", "published_table"]

@@ -33,6 +33,3 @@ def make_report(study: str, output: Path, targets: Sequence[str]) -> None:
             f"the report of {study} could not be made, is `snakemake {' '.join(targets)}` "
             f"finished? {' '.join(said[-3:])}"
         )
-
-
-__all__ = ["make_report"]

@@ -105,6 +105,3 @@ def _scores(path: Path) -> Iterable[dict[str, Any]]:
                 f"{score['value']!r}: run it again"
             )
         yield {**run, **{name: score[name] for name in SCORE}, "path": str(path)}
-
-
-__all__ = ["COLUMNS", "ResultError", "collect", "read_result", "records_by_arm", "score_of"]

@@ -276,18 +276,3 @@ def _label(method: str) -> str:
     from e2mc.methods import METHODS
 
     return METHODS[method].__name__
-
-
-__all__ = [
-    "Point",
-    "curve_legend",
-    "curve_look",
-    "gain_in_stability",
-    "loss_of_accuracy",
-    "losses_by_objective",
-    "stability_csv",
-    "stability_figure",
-    "stability_markdown",
-    "stability_points",
-    "verdict",
-]

@@ -131,17 +131,3 @@ def more_than_chance(count: int, total: int) -> bool:
     called more when a binomial count reaches it in less than 5 % of cases.
     """
     return bool(stats.binom.sf(count - 1, total, (1 - LEVEL) / 2) < 0.05)
-
-
-__all__ = [
-    "BASE",
-    "LEVEL",
-    "Difference",
-    "Scores",
-    "headline_scores",
-    "interval",
-    "more_than_chance",
-    "paired_difference",
-    "reference_arm",
-    "spread",
-]

@@ -66,6 +66,3 @@ def look(study: Study, arm: str) -> tuple[str, str]:
         return COLOURS[arm], MARKERS[arm]
     others = [name for name in study.arms if name not in COLOURS]
     return SPARE[others.index(arm) % len(SPARE)]
-
-
-__all__ = ["GREY", "INK", "PALE", "WIDTH", "look", "style"]

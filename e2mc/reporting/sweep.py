@@ -62,6 +62,3 @@ def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
         .drop(columns="order")
         .reset_index(drop=True)
     )
-
-
-__all__ = ["compare_candidates"]

@@ -344,6 +344,3 @@ def _code_versions(results: pd.DataFrame) -> dict[str, list[str]]:
         "training": sorted({parts[0] for parts in hashes if len(parts) > 1}),
         "evaluation": sorted({parts[-1] for parts in hashes}),
     }
-
-
-__all__ = ["ResultTable", "build_table"]

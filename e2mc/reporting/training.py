@@ -99,6 +99,3 @@ def _label_steps(panels: Iterable[Axes], shown: int) -> None:
 
 def _in_words(term: str) -> str:
     return term.replace("/", ": ").replace("_", " ")
-
-
-__all__ = ["read_logs", "training_figure"]

@@ -134,6 +134,3 @@ def _columns(number: int) -> str:
 
 def _all_of(number: int) -> str:
     return "its only column" if number == 1 else f"all {number} columns"
-
-
-__all__ = ["plain_label", "verdict"]

@@ -67,6 +67,3 @@ class _OnCPU(_BatchNorm):
         if self.affine:
             normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
         return normalised.to(input.dtype)
-
-
-__all__ = ["synchronise_batch_norm"]

@@ -135,6 +135,3 @@ def csv_text(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows({key: f"{value:.7g}" for key, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-__all__ = ["LOGGERS", "Logger", "Row", "csv_text", "open_loggers"]

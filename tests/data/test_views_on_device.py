@@ -9,14 +9,13 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms.v2 import functional as reference
 
+from e2mc.data.transforms import crop, gaussian_blur
 from e2mc.data.views import (
     Draws,
     Normalisation,
     PlainView,
     ViewRecipe,
-    crop,
     finish_view,
-    gaussian_blur,
     plain_view,
 )
 
