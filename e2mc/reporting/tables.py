@@ -12,13 +12,13 @@ import pandas as pd
 from e2mc.reporting import layout
 from e2mc.reporting.entries import Entry, kinds_of_features, select, table_entries
 from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
+from e2mc.reporting.notes import gap_text, notes
 from e2mc.reporting.statistics import BASE, Difference
 from e2mc.reporting.verdict import plain_label, verdict
 
 if TYPE_CHECKING:
     from e2mc.study import Study
 
-SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
 MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 
 
@@ -89,7 +89,7 @@ def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
         paper=tuple(_paper_blocks(study, name, entries)),
         beside=tuple(_beside_blocks(study, name, entries)),
         verdict=verdict(study, entries),
-        notes=tuple(_notes(study, entries, results)),
+        notes=notes(study, entries, results),
         entries=tuple(entries),
     )
 
@@ -99,7 +99,7 @@ def _blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block
     raw = [entry for entry in entries if entry.features == "raw"]
     whitened = [entry for entry in entries if entry.features == "whitened"]
     names = {base: study.bases[base].label for base in study.bases}
-    with_gaps = {base: names[base] + _gap_text(study, base, raw) for base in study.bases}
+    with_gaps = {base: names[base] + gap_text(study, base, raw) for base in study.bases}
     yield _block(study, "Scores on the features as they are", columns, with_gaps, raw, _score_rows)
     linear = [column for column in columns if "whitened" in kinds_of_features(study, column)]
     if linear:
@@ -252,95 +252,3 @@ def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry])
     )
     yield Row(f"{name}, paper", paper)
     yield Row(f"{name}, here", tuple(_difference(entry.difference) for entry in arm))
-
-
-def _gap_text(study: Study, base: str, entries: Sequence[Entry]) -> str:
-    """What continued training alone still changes, where the base was not trained to the end."""
-    gaps = [
-        entry.difference.mean
-        for entry in entries
-        if (entry.base, entry.arm, entry.features) == (base, "continued", "raw")
-        and entry.difference
-        and study.paradigms[entry.column].kind == "linear"
-        and study.paradigms[entry.column].dataset == "images"
-    ]
-    largest = max(gaps, key=abs, default=0.0)
-    return f" (gap {signed(largest)})" if abs(largest) > SATURATED else ""
-
-
-def _notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> Iterable[str]:
-    bases = len(study.seeds.base)
-    runs = bases * len(study.seeds.continuation)
-    yield (
-        "Percent: accuracy, or mean average precision for mAP. Mean ± standard deviation of "
-        f"{runs} {'run' if runs == 1 else 'runs'} per arm ({bases} pre-training × "
-        f"{len(study.seeds.continuation)} continuation seeds) and {bases} per base; each run is "
-        "the mean over its label subsets. Bold: best of its group."
-    )
-    yield (
-        "Rows that begin with − are paired differences, seed by seed, in points. ▲ above and ▼ "
-        "below: the 95 % t interval excludes 0. ≈ within noise: it contains 0. ? one pair, no "
-        "interval. The intervals are in the CSV."
-    )
-    if bases == 1:
-        yield (
-            "The intervals are over continuation seeds of one pre-training seed per base. They do "
-            "not cover another pre-training, other test images or another data set, and they are "
-            "not corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
-        )
-    else:
-        yield (
-            f"The intervals are over {bases} pre-training seeds, after averaging over continuation "
-            "seeds. They do not cover other test images or another data set, and they are not "
-            "corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
-        )
-    yield (
-        "The paragraph follows from the numbers by rule. Chance means the number of intervals that "
-        "would lie on one side of 0 without any effect, if comparisons were independent; those of "
-        "one base share its runs, so it is a rough guide."
-    )
-    chosen = [
-        paradigm.label
-        for column in dict.fromkeys(entry.column for entry in entries)
-        if (paradigm := study.paradigms[column]).kind != "svm"
-        and study.reported_epoch == "best"
-        and not study.data.holds_out(paradigm.dataset)
-    ]
-    if chosen:
-        yield (
-            f"{', '.join(chosen)}: the score is that of the best epoch on the very images that are "
-            "reported, as in the papers, and so too high by what the choice gains. The result "
-            "files also hold the last epoch's."
-        )
-    if any(_gap_text(study, base, entries) for base in study.bases):
-        yield (
-            f"gap: a base that continued training alone changes by more than {SATURATED} points of "
-            "linear accuracy (the largest of the linear columns), so it was not at its end."
-        )
-    if any(e.published for e in entries):
-        yield (
-            "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
-            "the paper's score says whether a number is reproduced only where the study has the "
-            "paper's images and network; elsewhere compare the differences to the reference."
-        )
-    for entry in entries:
-        if entry.features == "raw" and 0 < entry.n < entry.planned:
-            yield (
-                f"{study.bases[entry.base].label}, {study.arm_label(entry.arm)}, "
-                f"{study.paradigms[entry.column].label}: {entry.n} of {entry.planned} runs so far."
-            )
-    for stage, versions in _code_versions(results).items():
-        if len(versions) > 1:
-            yield (
-                f"The results come from {len(versions)} versions of the code of {stage} "
-                f"({', '.join(versions)}), so differences may be due to it: run them again."
-            )
-
-
-def _code_versions(results: pd.DataFrame) -> dict[str, list[str]]:
-    """Stage -> its versions; what was not trained here has a version of the evaluation alone."""
-    hashes = [str(code_hash).split("-") for code_hash in results["code_hash"].unique()]
-    return {
-        "training": sorted({parts[0] for parts in hashes if len(parts) > 1}),
-        "evaluation": sorted({parts[-1] for parts in hashes}),
-    }

@@ -1,0 +1,135 @@
+"""The footnotes of a table: how to read it, and what may be wrong with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from e2mc.reporting.entries import Entry
+from e2mc.reporting.layout import signed
+
+if TYPE_CHECKING:
+    from e2mc.study import Study
+
+SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
+
+
+def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tuple[str, ...]:
+    """The footnotes that a table with these entries needs, in their order."""
+    return (
+        *_how_to_read(study),
+        *_chosen_on_the_reported_images(study, entries),
+        *_not_saturated(study, entries),
+        *_beside_the_paper(entries),
+        *_unfinished(study, entries),
+        *_several_versions(results),
+    )
+
+
+def gap_text(study: Study, base: str, entries: Sequence[Entry]) -> str:
+    """What continued training alone still changes, where the base was not trained to the end."""
+    gaps = [
+        entry.difference.mean
+        for entry in entries
+        if (entry.base, entry.arm, entry.features) == (base, "continued", "raw")
+        and entry.difference
+        and study.paradigms[entry.column].kind == "linear"
+        and study.paradigms[entry.column].dataset == "images"
+    ]
+    largest = max(gaps, key=abs, default=0.0)
+    return f" (gap {signed(largest)})" if abs(largest) > SATURATED else ""
+
+
+def _how_to_read(study: Study) -> Iterable[str]:
+    bases = len(study.seeds.base)
+    runs = bases * len(study.seeds.continuation)
+    yield (
+        "Percent: accuracy, or mean average precision for mAP. Mean ± standard deviation of "
+        f"{runs} {'run' if runs == 1 else 'runs'} per arm ({bases} pre-training × "
+        f"{len(study.seeds.continuation)} continuation seeds) and {bases} per base; each run is "
+        "the mean over its label subsets. Bold: best of its group."
+    )
+    yield (
+        "Rows that begin with − are paired differences, seed by seed, in points. ▲ above and ▼ "
+        "below: the 95 % t interval excludes 0. ≈ within noise: it contains 0. ? one pair, no "
+        "interval. The intervals are in the CSV."
+    )
+    if bases == 1:
+        yield (
+            "The intervals are over continuation seeds of one pre-training seed per base. They do "
+            "not cover another pre-training, other test images or another data set, and they are "
+            "not corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
+        )
+    else:
+        yield (
+            f"The intervals are over {bases} pre-training seeds, after averaging over continuation "
+            "seeds. They do not cover other test images or another data set, and they are not "
+            "corrected for the number of comparisons: about 1 in 20 excludes 0 by chance."
+        )
+    yield (
+        "The paragraph follows from the numbers by rule. Chance means the number of intervals that "
+        "would lie on one side of 0 without any effect, if comparisons were independent; those of "
+        "one base share its runs, so it is a rough guide."
+    )
+
+
+def _chosen_on_the_reported_images(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    chosen = [
+        paradigm.label
+        for column in dict.fromkeys(entry.column for entry in entries)
+        if (paradigm := study.paradigms[column]).kind != "svm"
+        and study.reported_epoch == "best"
+        and not study.data.holds_out(paradigm.dataset)
+    ]
+    if chosen:
+        yield (
+            f"{', '.join(chosen)}: the score is that of the best epoch on the very images that are "
+            "reported, as in the papers, and so too high by what the choice gains. The result "
+            "files also hold the last epoch's."
+        )
+
+
+def _not_saturated(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    if any(gap_text(study, base, entries) for base in study.bases):
+        yield (
+            f"gap: a base that continued training alone changes by more than {SATURATED} points of "
+            "linear accuracy (the largest of the linear columns), so it was not at its end."
+        )
+
+
+def _beside_the_paper(entries: Sequence[Entry]) -> Iterable[str]:
+    if any(entry.published for entry in entries):
+        yield (
+            "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
+            "the paper's score says whether a number is reproduced only where the study has the "
+            "paper's images and network; elsewhere compare the differences to the reference."
+        )
+
+
+def _unfinished(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    for entry in entries:
+        if entry.features == "raw" and 0 < entry.n < entry.planned:
+            yield (
+                f"{study.bases[entry.base].label}, {study.arm_label(entry.arm)}, "
+                f"{study.paradigms[entry.column].label}: {entry.n} of {entry.planned} runs so far."
+            )
+
+
+def _several_versions(results: pd.DataFrame) -> Iterable[str]:
+    for stage, versions in _code_versions(results).items():
+        if len(versions) > 1:
+            yield (
+                f"The results come from {len(versions)} versions of the code of {stage} "
+                f"({', '.join(versions)}), so differences may be due to it: run them again."
+            )
+
+
+def _code_versions(results: pd.DataFrame) -> dict[str, list[str]]:
+    """Stage -> its versions; what was not trained here has a version of the evaluation alone."""
+    hashes = [str(code_hash).split("-") for code_hash in results["code_hash"].unique()]
+    return {
+        "training": sorted({parts[0] for parts in hashes if len(parts) > 1}),
+        "evaluation": sorted({parts[-1] for parts in hashes}),
+    }
