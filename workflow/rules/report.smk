@@ -196,6 +196,7 @@ rule make_report:
     params:
         study=CONFIG.study,
         targets=["all"],
+        code=code_hash("reporting"),
     message:
         "Making the HTML report"
     script:
@@ -213,6 +214,7 @@ use rule make_report as make_full_report with:
     params:
         study=CONFIG.study,
         targets=["all", *EXTRAS],
+        code=code_hash("reporting"),
     message:
         "Making the HTML report with ablations and curves"
 
