@@ -36,4 +36,4 @@ lint: env
 
 # two at once, because some tests start several processes themselves
 test: lint
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

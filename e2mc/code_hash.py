@@ -1,13 +1,18 @@
-"""The version of the code: what a stage made is made again when the code of the stage changes."""
+"""The version of the code: what was made is made again when the code that makes it changes."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-_MODELS = ("models", "methods", "criteria", "entropy.py", "optim.py", "distributed.py")
+PACKAGE = Path(__file__).parent
 
-# a stage's step with all that it imports, apart from what decides no number: tests/test_code_hash
+_MODELS = ("models", "entropy.py", "optim.py", "distributed.py")
+
+# a stage's step with all that it imports, apart from what decides no number and from components:
+# tests/test_code_hash.py
 STAGES = {
     "data": ("data", "steps/data.py"),
     "models": (*_MODELS, "steps/checkpoints.py"),
@@ -22,21 +27,62 @@ STAGES = {
     "reporting": ("reporting", "reporting/published.csv"),
 }
 
-
-def modules(stage: str) -> list[Path]:
-    """The files whose content decides what a stage makes."""
-    package = Path(__file__).parent
-    parts = [package / part for part in STAGES[stage]]
-    return [
-        file for path in parts for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
-    ]
+# Folders with a file for each method or criterion. A run depends on the files that it uses and on
+# what they import, but not on the registry, so that a new one leaves finished runs as they are.
+_COMPONENT = re.compile(r"^\s*(?:from|import) e2mc\.(criteria|methods)\.(\w+)", re.MULTILINE)
 
 
-def code_hash(stage: str) -> str:
-    """Twelve hexadecimal digits that change when a module changes that computes the stage."""
-    package = Path(__file__).parent
+@dataclass(frozen=True)
+class Code:
+    """The code that makes a file.
+
+    Args:
+        stage: key of ``STAGES``.
+        components: files of the methods and criteria that are used, e.g. "criteria/e2mc.py".
+    """
+
+    stage: str
+    components: tuple[str, ...] = ()
+
+    def modules(self) -> list[Path]:
+        """The stage's files, without the components that it imports."""
+        parts = [PACKAGE / part for part in STAGES[self.stage]]
+        return [
+            file
+            for path in parts
+            for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
+        ]
+
+    def component_files(self) -> list[Path]:
+        """Files of methods and criteria: those used, and whatever is imported from any other."""
+        found = {PACKAGE / name for name in self.components}
+        waiting = [*found, *(file for file in self.modules() if file.suffix == ".py")]
+        while waiting:
+            for folder, name in _COMPONENT.findall(waiting.pop().read_text(encoding="utf-8")):
+                file = PACKAGE / folder / f"{name}.py"
+                if file not in found:
+                    found.add(file)
+                    waiting.append(file)
+        return sorted(found)
+
+    def versions(self) -> dict[str, str]:
+        """Twelve hexadecimal digits of the stage, by its name, and of each component, by its file.
+
+        Each changes when a file changes that it stands for.
+        """
+        versions = {self.stage: _hash(self.modules())}
+        for file in self.component_files():
+            versions[file.relative_to(PACKAGE).as_posix()] = _hash([file])
+        return versions
+
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of all of it."""
+        return _hash([*self.modules(), *self.component_files()])
+
+
+def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in modules(stage):
-        digest.update(file.relative_to(package).as_posix().encode())
+    for file in files:
+        digest.update(file.relative_to(PACKAGE).as_posix().encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2mc.code_hash import code_hash
+from e2mc.code_hash import Code
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
 from e2mc.evaluation.epochs import EpochState
@@ -215,7 +215,7 @@ class FrozenBackbone:
                     name: self.study.data.evaluation_identity(paradigm.dataset)
                     for name, paradigm in paradigms.items()
                 },
-                "code": code_hash("evaluation"),
+                "code": Code("evaluation").hash(),
             }
         )
 

@@ -1,4 +1,4 @@
-"""What decides a checkpoint, a result or a table, as plain values.
+"""What decides a checkpoint, a result or a table: plain values, and the code that makes it.
 
 What differs in these is made again, what does not is kept.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from e2mc.code_hash import Code
+from e2mc.criteria import CRITERIA
+from e2mc.methods import METHODS
 from e2mc.study import BASE_ARM, Run, ShippedCheckpoint, Study
 
 
@@ -63,6 +66,31 @@ def evaluation_identity(study: Study, run: Run, paradigm: str) -> dict[str, Any]
     identity["paradigm"] = protocol
     dataset = study.paradigms[paradigm].dataset if paradigm in study.paradigms else "images"
     return identity | study.data.evaluation_identity(dataset)
+
+
+def training_code(study: Study, run: Run) -> Code:
+    """The code that trains a run."""
+    criterion = study.criterion_name(run.arm)
+    criteria = () if criterion is None else (_file(CRITERIA[criterion]),)
+    return Code("training", (_method_file(study, run.base), *criteria))
+
+
+def evaluation_code(study: Study, run: Run) -> Code:
+    """The code that scores a run."""
+    return Code("evaluation", (_method_file(study, run.base),))
+
+
+def conversion_code(study: Study, base: str) -> Code:
+    """The code that converts the checkpoint of a base."""
+    return Code("models", (_method_file(study, base),))
+
+
+def _method_file(study: Study, base: str) -> str:
+    return _file(METHODS[study.bases[base].method.name])
+
+
+def _file(component: type) -> str:
+    return component.__module__.removeprefix("e2mc.").replace(".", "/") + ".py"
 
 
 def _checkpoint_identity(study: Study, run: Run) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from e2mc import slurm
-from e2mc.code_hash import code_hash
+from e2mc.code_hash import Code
 from e2mc.console import announce, terminal
 from e2mc.slurm import UNREACHABLE, QueuedJob, Resources, Unreachable
 from e2mc.state import fingerprint, write_json
@@ -60,7 +60,7 @@ def run(
     *arguments: Any,
     outputs: Sequence[Path],
     spec: str,
-    stage: str,
+    code: Code,
     resources: Resources | None,
     distributed: bool = False,
 ) -> None:
@@ -75,7 +75,7 @@ def run(
             ``outputs`` is taken for an input.
         outputs: the files that the step makes, all in one folder.
         spec: a string that differs where the outputs would, apart from the input files and code.
-        stage: of ``code_hash``, whose code makes the outputs.
+        code: that makes the outputs.
         resources: what the job gets; None calls the step in this process.
         distributed: whether the step can be done by several ranks; otherwise it gets one.
 
@@ -89,7 +89,7 @@ def run(
         return
     if not distributed:
         resources = resources.on_one_rank()
-    task = _Submission(step, arguments, outputs, spec, stage, resources)
+    task = _Submission(step, arguments, outputs, spec, code, resources)
     with stop_signals():
         try:
             job = task.find_or_submit()
@@ -112,7 +112,7 @@ class _Submission(Task):
         arguments: tuple[Any, ...],
         outputs: Sequence[Path],
         spec: str,
-        stage: str,
+        code: Code,
         resources: Resources,
     ) -> None:
         paths = sorted(_absolute(path) for path in outputs)
@@ -123,9 +123,9 @@ class _Submission(Task):
         folder = paths[0].parent / "slurm" / f"{step.__name__}-{key}"
         super().__init__(step.__name__, paths, folder, "", resources)
         inputs: list[tuple[str, int, int]] = []
-        self.step, self.stage, self.code = step, stage, code_hash(stage)
+        self.step, self.code = step, code
         self.arguments = tuple(self._staging(value, inputs) for value in arguments)
-        self.spec = fingerprint({"spec": spec, "code": self.code, "inputs": inputs})
+        self.spec = fingerprint({"spec": spec, "code": code.hash(), "inputs": inputs})
 
     def _staging(self, value: Any, inputs: list[tuple[str, int, int]]) -> Any:
         """The argument with the outputs' paths in ``output/``; notes the input files."""
@@ -247,8 +247,8 @@ class _Submission(Task):
             folder=self.folder / self.submission,
             done=self.done,
             spec=self.spec,
-            stage=self.stage,
             code=self.code,
+            versions=self.code.versions(),
             time_minutes=self.resources.time_minutes,
             max_requeues=self.resources.max_requeues,
             signal_seconds=self.resources.signal_seconds,

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 from e2mc import interruption, slurm
-from e2mc.code_hash import code_hash
+from e2mc.code_hash import Code
 from e2mc.state import write_json
 
 
@@ -35,7 +35,7 @@ class SlurmJob:
         folder: where this submission's own files are.
         done: file that says that the step has been done, and of what ``spec``.
         spec: hash of everything that decides the step's files.
-        stage, code: of ``code_hash``, and what it said when the job was submitted.
+        code, versions: the code of the step, and its versions when the job was submitted.
         time_minutes, max_requeues, signal_seconds: as in ``Resources``.
     """
 
@@ -45,8 +45,8 @@ class SlurmJob:
     folder: Path
     done: Path
     spec: str
-    stage: str
-    code: str
+    code: Code
+    versions: dict[str, str]
     time_minutes: int
     max_requeues: int
     signal_seconds: int
@@ -82,10 +82,12 @@ class SlurmJob:
 
     def _check_code(self) -> None:
         """Its result would be taken for that of the code at submission."""
-        if code_hash(self.stage) != self.code:
+        now = self.code.versions()
+        changed = [part for part in self.versions | now if now.get(part) != self.versions.get(part)]
+        if changed:
             raise RuntimeError(
-                f"the code of {self.stage} has changed since this job was submitted: run the same "
-                "again"
+                f"the code of {', '.join(changed)} has changed since this job was submitted: run "
+                "the same again"
             )
 
     def _go_on_later(self) -> None:

@@ -13,8 +13,31 @@ from checkouts import checkout, copy_of_finished, finished, new_checkout  # noqa
 from torch import Tensor
 
 torch.set_num_threads(1)
+# The files of minutes, longest first. A worker begins with two files and is given another when it
+# ends one: three workers on two cores, as jobs are often waited for, end at about the same time if
+# a short file goes with the longest, and short ones come last.
+LONG = (
+    "slurm/test_workflow.py",
+    "slurm/test_jobs.py",
+    "slurm/test_reattach.py",
+    "test_console.py",
+    "slurm/test_training.py",
+    "workflow/test_docs.py",
+    "workflow/test_bases.py",
+    "workflow/test_kill.py",
+    "workflow/test_smoke.py",
+    "workflow/test_studies.py",
+    "workflow/test_report.py",
+    "workflow/test_on_disk.py",
+    "test_packaging.py",
+)
 # a shell lets its background jobs ignore SIGINT, and so would every process that a test interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture

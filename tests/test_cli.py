@@ -166,7 +166,7 @@ def some_results(tmp_path):
             "paradigm": "linear_1",
             "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
             "spec_hash": "0" * 12,
-            "code_hash": "0" * 12,
+            "code": {"evaluation": "0" * 12},
             "device": "cpu",
             "wall_seconds": 1.0,
             "peak_memory_mb": 1.0,

@@ -1,15 +1,14 @@
-"""The hash of a stage covers every module whose code may change what the stage makes."""
+"""The version of the code covers every module whose code may change what is made."""
 
 import ast
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import e2mc
-from e2mc.code_hash import STAGES, code_hash, modules
-
-PACKAGE = Path(e2mc.__file__).parent
+from e2mc import code_hash
+from e2mc.code_hash import PACKAGE, STAGES, Code
 
 # where a stage begins: the step that its rules call
 STEPS = {
@@ -32,14 +31,20 @@ INFRASTRUCTURE = {
     "interruption.py": "a run that was stopped gives what one that was not gives",
     "models/download.py": "fetches published files, whose hashes are checked",
     "steps/device.py": "which device is there",
+    "criteria/__init__.py": "lists criteria, of which a run names its own",
+    "methods/__init__.py": "lists methods, of which a run names its own",
 }
-OF_A_STAGE = {"reporting": {"methods/": "the names of its classes are shown, no more"}}
+COMPONENTS = [
+    path.relative_to(PACKAGE).as_posix()
+    for folder in ("criteria", "methods")
+    for path in sorted((PACKAGE / folder).glob("*.py"))
+    if path.name != "__init__.py"
+]
 
 
-def infrastructure(path: Path, stage: str) -> bool:
+def infrastructure(path: Path) -> bool:
     name = path.relative_to(PACKAGE).as_posix()
-    allowed = INFRASTRUCTURE | OF_A_STAGE.get(stage, {})
-    return name in allowed or f"{name.split('/')[0]}/" in allowed
+    return name in INFRASTRUCTURE or f"{name.split('/')[0]}/" in INFRASTRUCTURE
 
 
 def module_file(name: str) -> Path | None:
@@ -69,34 +74,105 @@ def imported(file: Path) -> set[Path]:
     return {path for name in names if (path := module_file(name)) is not None}
 
 
-def closure(files: set[Path], stage: str) -> set[Path]:
+def closure(files: set[Path]) -> set[Path]:
     """Everything that files import, directly or not; infrastructure is not looked into."""
     seen: set[Path] = set()
     waiting = set(files)
     while waiting:
         file = waiting.pop()
         seen.add(file)
-        if not infrastructure(file, stage):
+        if not infrastructure(file):
             waiting |= imported(file) - seen
     return seen
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_has_all_that_it_imports(stage):
-    begin = {PACKAGE / STEPS[stage], *(f for f in modules(stage) if f.suffix == ".py")}
-    imports = closure(begin, stage) - set(modules(stage))
-    missing = {file for file in imports if not infrastructure(file, stage)}
+@pytest.mark.parametrize(
+    "code",
+    [Code(stage) for stage in STAGES]
+    + [
+        Code(stage, (name,))
+        for stage in ("models", "training", "evaluation")
+        for name in COMPONENTS
+    ],
+    ids=lambda code: " ".join((code.stage, *code.components)),
+)
+def test_code_has_all_that_it_imports(code):
+    covered = {*code.modules(), *code.component_files()}
+    begin = {PACKAGE / STEPS[code.stage], *(file for file in covered if file.suffix == ".py")}
+    missing = {file for file in closure(begin) - covered if not infrastructure(file)}
     assert not missing, sorted(file.relative_to(PACKAGE).as_posix() for file in missing)
 
 
 def test_infrastructure_is_there():
-    names = [*INFRASTRUCTURE, *(name for allowed in OF_A_STAGE.values() for name in allowed)]
-    assert all((PACKAGE / name).exists() for name in names)
+    assert all((PACKAGE / name).exists() for name in INFRASTRUCTURE)
 
 
 def test_numbers_of_the_paper_belong_to_the_tables():
-    assert PACKAGE / "reporting/published.csv" in modules("reporting")
+    assert PACKAGE / "reporting/published.csv" in Code("reporting").modules()
 
 
-def test_hash_depends_on_the_stage():
-    assert len({code_hash(stage) for stage in STAGES}) == len(STAGES)
+def test_hash_depends_on_the_stage_and_the_components():
+    codes = [Code(stage) for stage in STAGES]
+    codes += [
+        Code("training", (component,)) for component in ("criteria/mmcr.py", "methods/swav.py")
+    ]
+    assert len({code.hash() for code in codes}) == len(codes)
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the package, whose code is hashed."""
+    folder = tmp_path / "e2mc"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_hash, "PACKAGE", folder)
+    return folder
+
+
+def edit(path):
+    path.write_text(path.read_text() + "# edited\n")
+
+
+RUNS = {
+    "plain VICReg": Code("training", ("methods/vicreg.py",)),
+    "VICReg with MMCR": Code("training", ("methods/vicreg.py", "criteria/mmcr.py")),
+    "DINO": Code("training", ("methods/dino.py",)),
+    "score of VICReg": Code("evaluation", ("methods/vicreg.py",)),
+    "score of DINO": Code("evaluation", ("methods/dino.py",)),
+    "table": Code("reporting"),
+}
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("criteria/mmcr.py", {"VICReg with MMCR"}),
+        ("criteria/__init__.py", set()),
+        # dino.py imports swav.py
+        ("methods/swav.py", {"DINO", "score of DINO"}),
+        ("criteria/base.py", {*RUNS} - {"table"}),
+        ("training/loop.py", {"plain VICReg", "VICReg with MMCR", "DINO"}),
+        ("evaluation/linear.py", {"score of VICReg", "score of DINO"}),
+        ("reporting/tables.py", {"table"}),
+    ],
+)
+def test_edited_file_changes_what_uses_it(copied, edited, changed):
+    before = {name: (code.hash(), code.versions()) for name, code in RUNS.items()}
+    edit(copied / edited)
+    for name, code in RUNS.items():
+        hashed, versions = before[name]
+        assert (code.hash() != hashed) == (name in changed), name
+        assert (code.versions() != versions) == (name in changed), name
+
+
+def test_new_component_changes_nothing(copied):
+    before = {name: code.hash() for name, code in RUNS.items()}
+    (copied / "criteria/fourth_moment.py").write_text("from e2mc.criteria.base import Criterion\n")
+    edit(copied / "criteria/__init__.py")
+    assert before == {name: code.hash() for name, code in RUNS.items()}
+
+
+def test_versions_name_what_is_used():
+    code = Code("training", ("methods/vicreg.py", "criteria/e2mc_er.py"))
+    assert {"training", "methods/vicreg.py", "criteria/e2mc_er.py"} <= code.versions().keys()
+    assert {"criteria/e2mc.py", "criteria/er.py"} <= code.versions().keys()
+    assert "criteria/mmcr.py" not in code.versions()

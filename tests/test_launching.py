@@ -1,6 +1,7 @@
 import pytest
 
 from e2mc import launching, slurm
+from e2mc.code_hash import Code
 from e2mc.launching import tidy
 from e2mc.slurm import Resources
 from e2mc.state import write_json
@@ -12,7 +13,9 @@ def step(*_):
 
 def task(tmp_path, *arguments, spec="a", outputs=("made.txt",)):
     paths = [tmp_path / name for name in outputs]
-    return launching._Submission(step, (*arguments, *paths), paths, spec, "training", Resources())
+    return launching._Submission(
+        step, (*arguments, *paths), paths, spec, Code("training"), Resources()
+    )
 
 
 def test_spec_holds_the_inputs_and_not_the_resources(tmp_path):
@@ -117,6 +120,6 @@ def test_submission_needs_slurm(tmp_path, monkeypatch):
             tmp_path / "a",
             outputs=[tmp_path / "a"],
             spec="a",
-            stage="training",
+            code=Code("training"),
             resources=Resources(),
         )

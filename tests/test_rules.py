@@ -18,7 +18,7 @@ def test_rules_that_report_name_what_they_depend_on():
     del reporting["measure_information"]  # evaluates
     assert len(reporting) == 10
     for name, text in reporting.items():
-        assert 'code=code_hash("reporting")' in text, name
+        assert 'code=version(Code("reporting"))' in text, name
         # what reads results, tables and figures alone
         if name not in ("collect_results", "make_report"):
             assert "spec=fingerprint(reporting_identity(STUDY))" in text, name

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from e2mc import interruption, slurm
-from e2mc.code_hash import code_hash
+from e2mc.code_hash import Code
 from e2mc.slurm_job import SlurmJob
 
 
@@ -17,7 +17,8 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setattr("e2mc.slurm_job.time.sleep", lambda _: None)
 
     def make(step, **values):
-        fields = {"stage": "training", "code": code_hash("training"), "signal_seconds": 60}
+        code = Code("training", ("criteria/mmcr.py",))
+        fields = {"code": code, "versions": code.versions(), "signal_seconds": 60}
         return SlurmJob(
             step=step,
             arguments=(),
@@ -43,8 +44,10 @@ def report(folder):
 
 def test_done_is_of_the_code_at_submission(job, tmp_path):
     made = tmp_path / "made"
-    with pytest.raises(RuntimeError, match="the code of training has changed since this job"):
-        job(made.touch, code="another")()
+    before = Code("training").versions() | {"criteria/mmcr.py": "another"}
+    message = r"the code of criteria/mmcr\.py has changed since this job"
+    with pytest.raises(RuntimeError, match=message):
+        job(made.touch, versions=before)()
     assert not made.exists() and not (tmp_path / "done.json").exists()
     assert "run the same again" in report(tmp_path)
     job(made.touch)()

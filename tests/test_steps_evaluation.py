@@ -4,25 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.code_hash import code_hash
-from e2mc.steps.evaluation import _code_hash
+from e2mc.steps.evaluation import _code_versions
 from e2mc.study import Run, load_study
 
 STUDY = load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
 BASE = Run("vicreg", "base", 0, None)
 ARM = Run("vicreg", "e2mc", 0, 1)
-EVALUATED = code_hash("evaluation")
-TRAINED = f"{code_hash('training')}-{EVALUATED}"
 
 
 @pytest.mark.parametrize(
-    ("run", "checkpoint", "expected"),
+    ("run", "checkpoint", "trained"),
     [
-        (BASE, Path("checkpoints/fashion/vicreg-base0.pt"), EVALUATED),
-        (BASE, STUDY.converted_path("vicreg"), EVALUATED),
-        (BASE, STUDY.retrained_path("vicreg", 0), TRAINED),
-        (ARM, STUDY.checkpoint_path(ARM), TRAINED),
+        (BASE, Path("checkpoints/fashion/vicreg-base0.pt"), False),
+        (BASE, STUDY.converted_path("vicreg"), False),
+        (BASE, STUDY.retrained_path("vicreg", 0), True),
+        (ARM, STUDY.checkpoint_path(ARM), True),
     ],
 )
-def test_code_of_the_training_counts_where_it_trained(run, checkpoint, expected):
-    assert _code_hash(STUDY, run, checkpoint) == expected
+def test_code_of_the_training_counts_where_it_trained(run, checkpoint, trained):
+    versions = _code_versions(STUDY, run, checkpoint)
+    assert {"evaluation", "methods/vicreg.py"} <= versions.keys()
+    assert ("training" in versions) == trained
+    assert ("criteria/e2mc.py" in versions) == (run == ARM)
+    assert "criteria/mmcr.py" not in versions

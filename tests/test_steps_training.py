@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from e2mc import code_hash
 from e2mc.data.images import ImageSet, Splits
 from e2mc.steps import train, training
 from e2mc.study import Run, Study, load_study
@@ -38,5 +39,5 @@ def test_state_belongs_to_a_split_and_a_version_of_the_code(told, monkeypatch):
     before = told(with_split(0))
     assert told(with_split(0)) == before
     assert told(with_split(1)) != before
-    monkeypatch.setattr(training, "code_hash", lambda stage: f"edited {stage}")
+    monkeypatch.setattr(code_hash.Code, "hash", lambda code: f"edited {code.stage}")
     assert told(with_split(0)) != before

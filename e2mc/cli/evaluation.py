@@ -78,13 +78,14 @@ def _scored(
 ) -> Reply:
     """Scores a run as the rule does, whose step has its name."""
     from e2mc import steps
-    from e2mc.identity import evaluation_identity
+    from e2mc.identity import evaluation_code, evaluation_identity
 
     datasets = {dataset: needed(study, dataset)}
     outputs = {name: study.result_path(run, name) for name in paradigms}
     identity = {name: evaluation_identity(study, run, name) for name in paradigms}
     arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
-    launch(getattr(steps, rule), arguments, outputs, identity, rule, options)
+    code = evaluation_code(study, run)
+    launch(getattr(steps, rule), arguments, outputs, identity, code, rule, options)
     return _results(outputs)
 
 

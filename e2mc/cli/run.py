@@ -13,6 +13,7 @@ from e2mc.cli.command import add_study, base_of
 from e2mc.console import announce
 
 if TYPE_CHECKING:
+    from e2mc.code_hash import Code
     from e2mc.study import LaunchedRule, Run, Study
 
 
@@ -80,6 +81,7 @@ def launch(
     arguments: tuple[Any, ...],
     outputs: Mapping[str, Path],
     identity: Mapping[str, Any],
+    code: Code,
     rule: LaunchedRule,
     options: argparse.Namespace,
 ) -> None:
@@ -98,7 +100,7 @@ def launch(
             *arguments,
             outputs=list(outputs.values()),
             spec=fingerprint(identity),
-            stage="training" if trains else "evaluation",
+            code=code,
             resources=resources,
             distributed=trains,
         )

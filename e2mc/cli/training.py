@@ -115,7 +115,7 @@ def _train(
     options: argparse.Namespace,
 ) -> Reply:
     from e2mc import steps
-    from e2mc.identity import training_outputs_identity
+    from e2mc.identity import training_code, training_outputs_identity
 
     outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
     if study.information is not None:
@@ -123,5 +123,6 @@ def _train(
     images = needed(study, "images")
     identity = training_outputs_identity(study, run)
     arguments = (study, run, start, images, output, options.device, options.loggers)
-    launch(steps.train, arguments, outputs, identity, rule, options)
+    code = training_code(study, run)
+    launch(steps.train, arguments, outputs, identity, code, rule, options)
     return written(outputs)

@@ -118,18 +118,13 @@ def _unfinished(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
 
 
 def _several_versions(results: pd.DataFrame) -> Iterable[str]:
-    for stage, versions in _code_versions(results).items():
-        if len(versions) > 1:
+    versions: dict[str, set[str]] = {}
+    for code in results["code"].unique():
+        for part, version in (item.split("=") for item in code.split()):
+            versions.setdefault(part, set()).add(version)
+    for part, found in sorted(versions.items()):
+        if len(found) > 1:
             yield (
-                f"The results come from {len(versions)} versions of the code of {stage} "
-                f"({', '.join(versions)}), so differences may be due to it: run them again."
+                f"The results come from {len(found)} versions of the code of {part} "
+                f"({', '.join(sorted(found))}), so differences may be due to it: run them again."
             )
-
-
-def _code_versions(results: pd.DataFrame) -> dict[str, list[str]]:
-    """Stage -> its versions; what was not trained here has a version of the evaluation alone."""
-    hashes = [str(code_hash).split("-") for code_hash in results["code_hash"].unique()]
-    return {
-        "training": sorted({parts[0] for parts in hashes if len(parts) > 1}),
-        "evaluation": sorted({parts[-1] for parts in hashes}),
-    }

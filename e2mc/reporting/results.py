@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
 SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
-ORIGIN = ("spec_hash", "code_hash", "device", "wall_seconds", "peak_memory_mb")
+ORIGIN = ("spec_hash", "code", "device", "wall_seconds", "peak_memory_mb")
 COLUMNS = RUN + SCORE + ORIGIN
 
 
@@ -95,6 +95,7 @@ def score_of(record: dict[str, Any], metric: str) -> float:
 def _scores(path: Path) -> Iterable[dict[str, Any]]:
     record = read_result(path)
     run = {name: record[name] for name in RUN + ORIGIN}
+    run["code"] = " ".join(f"{part}={version}" for part, version in sorted(run["code"].items()))
     for score in record["scores"]:
         missing = sorted(set(SCORE) - set(score))
         if missing:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from e2mc.code_hash import code_hash
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
 from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
@@ -22,7 +21,7 @@ from e2mc.evaluation.information import measure_method
 from e2mc.evaluation.metrics import score
 from e2mc.evaluation.separability import separability
 from e2mc.frozen import FrozenBackbone, ScoresAndDetails, label_subsets, passes
-from e2mc.identity import evaluation_identity
+from e2mc.identity import evaluation_code, evaluation_identity, training_code
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256, write_json
 from e2mc.steps.device import resolve_device
@@ -95,7 +94,7 @@ def evaluate_fine_tuned(
         assert isinstance(paradigm, FineTune)
         data = Splits.load(datasets[paradigm.dataset])
         identity = evaluation_identity(study, run, name) | {"checkpoint": sha256(checkpoint)}
-        identity["code"] = code_hash("evaluation")
+        identity["code"] = evaluation_code(study, run).hash()
         watch = _Watch()
         scores: list[dict[str, Any]] = []
         details: dict[str, Any] = {}
@@ -229,7 +228,7 @@ def _write_result(
             "protocol": spec["paradigm"],
             "details": details,
             "spec_hash": fingerprint(spec),
-            "code_hash": _code_hash(study, run, checkpoint),
+            "code": _code_versions(study, run, checkpoint),
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
             "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
             "wall_seconds": watch.seconds(),
@@ -240,8 +239,9 @@ def _write_result(
     )
 
 
-def _code_hash(study: Study, run: Run, checkpoint: Path) -> str:
-    """Of the training, where the checkpoint was trained here, and of the evaluation."""
-    trained = run.arm != BASE_ARM or checkpoint == study.retrained_path(run.base, run.base_seed)
-    stages = ("training", "evaluation") if trained else ("evaluation",)
-    return "-".join(code_hash(stage) for stage in stages)
+def _code_versions(study: Study, run: Run, checkpoint: Path) -> dict[str, str]:
+    """Of the evaluation and, where the checkpoint was trained here, of the training."""
+    versions = evaluation_code(study, run).versions()
+    if run.arm != BASE_ARM or checkpoint == study.retrained_path(run.base, run.base_seed):
+        versions |= training_code(study, run).versions()
+    return versions

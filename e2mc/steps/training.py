@@ -6,12 +6,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2mc.code_hash import code_hash
 from e2mc.data.images import Splits
 from e2mc.data.source import ImageSource
 from e2mc.data.subsets import stratified_split
 from e2mc.evaluation.information import measure_method
-from e2mc.identity import training_outputs_identity
+from e2mc.identity import training_code, training_outputs_identity
 from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint
 from e2mc.steps.device import resolve_device
@@ -36,7 +35,7 @@ def train(
         training = training.subset(stratified_split(training.labels, count, seed=0)[1])
     checkpoint = None if start is None else load_checkpoint(start)
     spec = study.training_spec(run)
-    decides = training_outputs_identity(study, run) | {"code": code_hash("training")}
+    decides = training_outputs_identity(study, run) | {"code": training_code(study, run).hash()}
     pretrain(
         spec,
         training,

@@ -166,7 +166,7 @@ def result(study: Study, run: Run, name: str, score: Score) -> dict[str, Any]:
         "protocol": {},
         "details": {},
         "spec_hash": "0" * 12,
-        "code_hash": "a" * 12,
+        "code": {"evaluation": "a" * 12},
         "versions": {},
         "device": "cpu",
         "wall_seconds": 1.0,

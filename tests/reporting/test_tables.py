@@ -149,23 +149,20 @@ def test_unfinished_cells_are_noted(study, write_results):
     assert "SimSiam, + E2MC, linear 1 %: 2 of 3 runs so far." in made.notes
 
 
-A, B, C = ("abc"[i] * 12 for i in range(3))
-
-
 @pytest.mark.parametrize(
     ("of_first", "of_others", "noted"),
     [
-        # bases from shipped or converted files, which no code here has trained
-        (A, f"{B}-{A}", []),
-        (f"{B}-{A}", f"{B}-{A}", []),
-        (A, f"{B}-{C}", [f"2 versions of the code of evaluation ({A}, {C})"]),
-        (f"{C}-{A}", f"{B}-{A}", [f"2 versions of the code of training ({B}, {C})"]),
+        # a base from a shipped or converted file, which no code here has trained
+        ({"evaluation": "a"}, {"training": "b", "evaluation": "a"}, []),
+        # another criterion, which only the others use
+        ({"evaluation": "a"}, {"evaluation": "a", "criteria/mmcr.py": "b"}, []),
+        ({"evaluation": "a"}, {"evaluation": "c"}, ["2 versions of the code of evaluation (a, c)"]),
         (
-            f"{A}-{A}",
-            f"{B}-{B}",
+            {"training": "a", "evaluation": "a", "criteria/er.py": "a"},
+            {"training": "b", "evaluation": "a", "criteria/er.py": "b"},
             [
-                f"2 versions of the code of {stage} ({A}, {B})"
-                for stage in ("training", "evaluation")
+                "2 versions of the code of criteria/er.py (a, b)",
+                "2 versions of the code of training (a, b)",
             ],
         ),
     ],
@@ -174,8 +171,8 @@ def test_versions_of_the_code_are_noted_when_they_differ(
     study, write_results, of_first, of_others, noted
 ):
     runs = study.runs(study.tables["main"].rows)
-    paths = write_results(scores({}), runs=runs[:1], code_hash=of_first)
-    paths += write_results(scores({}), runs=runs[1:], code_hash=of_others)
+    paths = write_results(scores({}), runs=runs[:1], code=of_first)
+    paths += write_results(scores({}), runs=runs[1:], code=of_others)
     notes = build_table(study, "main", collect(paths)).notes
     found = [note for note in notes if "versions of the code" in note]
     assert len(found) == len(noted)

@@ -17,8 +17,6 @@ REPOSITORY = HERE.parents[1]
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FOLDER = Path("/tmp/e2mc-slurm" if WORKER == 0 else f"/tmp/e2mc-slurm-{WORKER}")
 PORT = 17817 + 20 * WORKER
-# two workers are given the files in turn: the longest goes with the shortest, before all others
-ORDER = [HERE / f"test_{name}.py" for name in ("workflow", "jobs", "training", "reattach")]
 
 
 class Cluster:
@@ -105,7 +103,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("slurm")
-    items.sort(key=lambda item: ORDER.index(item.path) if item.path in ORDER else len(ORDER))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import steps
 import submitit.core.utils
 
 from e2mc import launching
+from e2mc.code_hash import Code
 from e2mc.console import logged
 from e2mc.slurm import Resources
 
@@ -30,7 +31,7 @@ def main(step, output, options):
             Path(output),
             outputs=[Path(output)],
             spec=options.get("spec", "a"),
-            stage="training",
+            code=Code("training"),
             distributed=options.get("distributed", False),
             resources=Resources(**RESOURCES | options["resources"]),
         )

@@ -76,10 +76,14 @@ def test_command_runs(command, request, monkeypatch, capsys):
             words += ["--launcher", "local"]  # jobs are tested in tests/slurm
         assert main(words) == 0, capsys.readouterr().err
     elif program == "python":
-        tool = words[1]
-        assert tool in ("pytest", "build")
-        only_a_look = ["--collect-only", "-q"] if tool == "pytest" else ["--help"]
-        succeed([sys.executable, *words, *only_a_look], cwd=REPOSITORY)
+        _, tool, *rest = words
+        if tool == "build":
+            succeed([sys.executable, *words, "--help"], cwd=REPOSITORY)
+        elif rest[0] == "-m":
+            known = succeed([sys.executable, "-m", "pytest", "--markers"], cwd=REPOSITORY)
+            assert f"@pytest.mark.{rest[1]}:" in known
+        else:
+            assert tool == "pytest" and (REPOSITORY / rest[0]).is_dir()
     elif program == "tensorboard":
         pytest.importorskip("tensorboard")
         succeed([sys.executable, "-m", "tensorboard.main", "--version"])
@@ -142,6 +146,7 @@ class Extended:
 def test_criterion_of_the_docs(copy_of_finished):
     extended = Extended(copy_of_finished, "add-a-criterion.md")
     extended.add_module("criteria", "CRITERIA")
+    assert not copy_of_finished.jobs("all")
     extended.add_to_study("arms")
     extended.run_commands()
     path = "results/smoke/continued/swav_long/fourth-moment/base0-cont0/training.csv"
@@ -151,6 +156,7 @@ def test_criterion_of_the_docs(copy_of_finished):
 def test_method_of_the_docs(copy_of_finished):
     extended = Extended(copy_of_finished, "add-a-method.md")
     extended.add_module("methods", "METHODS")
+    assert not copy_of_finished.jobs("all")
     extended.add_to_study("bases")
     smoke = copy_of_finished.folder / "studies/smoke.yaml"
     small = "bases:\n  barlow_twins: {pretraining: {epochs: 1}}\n"

@@ -3,6 +3,9 @@
 import csv
 import json
 import shutil
+from pathlib import Path
+
+import e2mc
 
 ROOT = "results/smoke"
 
@@ -28,7 +31,7 @@ def test_results_explain_themselves(finished):
     assert {score["probe_seed"] for score in result["scores"]} == {0, 1}
     assert {score["features"] for score in result["scores"]} == {"raw", "whitened"}
     assert all(0 <= score["value"] <= 100 for score in result["scores"])
-    for key in ("protocol", "spec_hash", "code_hash", "versions", "device", "wall_seconds"):
+    for key in ("protocol", "spec_hash", "code", "versions", "device", "wall_seconds"):
         assert result[key]
 
 
@@ -62,6 +65,17 @@ def test_one_coefficient_reruns_only_its_arm(copy_of_finished):
     assert jobs["evaluate_frozen"] == 2
     assert "evaluate_fine_tuned" not in jobs and "prepare_data" not in jobs
     assert jobs["make_table"] == 1
+
+
+def test_code_of_a_criterion_reruns_only_its_arm(copy_of_finished):
+    package = copy_of_finished.folder / "e2mc"
+    shutil.copytree(Path(e2mc.__file__).parent, package)
+    criterion = package / "criteria/vcreg.py"
+    criterion.write_text(criterion.read_text() + "# edited\n")
+    jobs = copy_of_finished.jobs("all")
+    assert jobs["continue_pretraining"] == 2
+    assert jobs["evaluate_frozen"] == 2
+    assert "evaluate_fine_tuned" not in jobs and "prepare_data" not in jobs
 
 
 def test_label_of_a_row_reruns_no_computation(copy_of_finished):

@@ -42,7 +42,7 @@ rule convert_base:
     params:
         study=CONFIG.study,
         spec=lambda wildcards: fingerprint(conversion_identity(STUDY, wildcards.base)),
-        code=code_hash("models"),
+        code=lambda wildcards: version(conversion_code(STUDY, wildcards.base)),
     message:
         "Converting the checkpoint of {wildcards.base}"
     script:
@@ -73,12 +73,8 @@ rule pretrain_base:
     params:
         study=CONFIG.study,
         seeds="base{base_seed}",
-        spec=lambda wildcards: fingerprint(
-            training_outputs_identity(
-                STUDY, Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None)
-            )
-        ),
-        code=code_hash("training"),
+        spec=lambda wildcards: training_hash(base_run_of(wildcards)),
+        code=lambda wildcards: version(training_code(STUDY, base_run_of(wildcards))),
     message:
         "Pre-training {wildcards.base} from random weights, seed {wildcards.base_seed}"
     script:

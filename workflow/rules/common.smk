@@ -1,20 +1,24 @@
 """The study and the functions that turn it into files."""
 
+import functools
 import os
 from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc import steps
+from e2mc.code_hash import Code
 from e2mc.identity import (
+    conversion_code,
     conversion_identity,
+    evaluation_code,
     evaluation_identity,
     reporting_identity,
+    training_code,
     training_outputs_identity,
 )
 from e2mc.launching import forward_signals, tidy
 from e2mc.models.checkpoint import CheckpointError
 from e2mc.state import fingerprint
-from e2mc.code_hash import code_hash
 from e2mc.study import (
     BASE_ARM,
     FineTune,
@@ -78,6 +82,11 @@ def run_of(wildcards):
     return Run.parse(wildcards.base, wildcards.arm, wildcards.seeds)
 
 
+def base_run_of(wildcards):
+    """The run whose training makes the base that {base} and {base_seed} name."""
+    return Run(wildcards.base, BASE_ARM, int(wildcards.base_seed), None)
+
+
 def only(names):
     """A wildcard constraint that some names meet, none if there are none."""
     return "|".join(names) or "(?!)"
@@ -121,9 +130,9 @@ def datasets_of(paradigms):
     return {name: path for name, path in DATASETS.items() if name in names}
 
 
-def training_hash(wildcards):
-    """What the files that a continued run writes depend on."""
-    return fingerprint(training_outputs_identity(STUDY, run_of(wildcards)))
+def training_hash(run):
+    """What the files that the training of a run writes depend on."""
+    return fingerprint(training_outputs_identity(STUDY, run))
 
 
 def evaluation_hash(paradigms):
@@ -131,6 +140,12 @@ def evaluation_hash(paradigms):
     return lambda wildcards: fingerprint(
         {name: evaluation_identity(STUDY, run_of(wildcards), name) for name in paradigms}
     )
+
+
+@functools.cache
+def version(code):
+    """The hash of some code, once for all jobs."""
+    return code.hash()
 
 
 def result_files(rows, columns, seeds=None):

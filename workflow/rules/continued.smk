@@ -22,8 +22,8 @@ rule continue_pretraining:
         runtime=ON_IMAGES["runtime"],
     params:
         study=CONFIG.study,
-        spec=training_hash,
-        code=code_hash("training"),
+        spec=lambda wildcards: training_hash(run_of(wildcards)),
+        code=lambda wildcards: version(training_code(STUDY, run_of(wildcards))),
     message:
         "Continuing {wildcards.base} as {wildcards.arm}, {wildcards.seeds}"
     script:

@@ -22,7 +22,7 @@ if ON_DISK:
             ),
             downloads=ROOT / "data/downloads",
             spec=lambda wildcards: fingerprint(STUDY.data.evaluation_identity(wildcards.dataset)),
-            code=code_hash("data"),
+            code=version(Code("data")),
         message:
             "Counting and listing the images of {wildcards.dataset}"
         script:
@@ -48,7 +48,7 @@ else:
             folder=CONFIG.data_folders.get("fashion-mnist"),
             downloads=ROOT / "data/downloads",
             spec=fingerprint(STUDY.data.model_dump(mode="json")),
-            code=code_hash("data"),
+            code=version(Code("data")),
         message:
             "Fetching, checking and splitting the images"
         script:

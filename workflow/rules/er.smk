@@ -20,7 +20,7 @@ rule measure_information:
         step="measure",
         study=CONFIG.study,
         spec=evaluation_hash(["information"]),
-        code=code_hash("evaluation"),
+        code=lambda wildcards: version(evaluation_code(STUDY, run_of(wildcards))),
     message:
         "Measuring the entropy of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:
@@ -51,7 +51,7 @@ rule plot_information:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Plotting entropy and reconstruction during training"
     script:
@@ -83,7 +83,7 @@ rule show_stability:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Comparing own objectives with ER over batch sizes and EMA coefficients"
     script:

@@ -14,7 +14,7 @@ rule collect_results:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Collecting every score into one tidy file"
     script:
@@ -46,7 +46,7 @@ rule make_table:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Making {wildcards.table}"
     script:
@@ -76,7 +76,7 @@ rule plot_separability:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Plotting the separability under each criterion"
     script:
@@ -107,7 +107,7 @@ rule plot_gains:
         study=CONFIG.study,
         tables=STUDY.main_tables,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Plotting the gain over continued pre-training"
     script:
@@ -143,7 +143,7 @@ rule plot_diagnostics:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Plotting embeddings, spectrum, training curves and cost"
     script:
@@ -174,7 +174,7 @@ rule plot_convergence:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Plotting accuracy against epochs of continued pre-training"
     script:
@@ -196,7 +196,7 @@ rule make_report:
     params:
         study=CONFIG.study,
         targets=["all"],
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Making the HTML report"
     script:
@@ -214,7 +214,7 @@ use rule make_report as make_full_report with:
     params:
         study=CONFIG.study,
         targets=["all", *EXTRAS],
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Making the HTML report with ablations and curves"
 
@@ -237,7 +237,7 @@ rule sweep:
     params:
         study=CONFIG.study,
         spec=fingerprint(reporting_identity(STUDY)),
-        code=code_hash("reporting"),
+        code=version(Code("reporting")),
     message:
         "Comparing the candidates of the sweep on the validation split"
     script:

@@ -1,16 +1,19 @@
 from pathlib import Path
 
+from e2mc import launching
 from e2mc.console import logged
-from e2mc.launching import run
+from e2mc.identity import training_code
 from e2mc.steps import train
 from e2mc.study import BASE_ARM, Run, load_config, load_study
 
 with logged(snakemake.log[0]):
     config = load_config(snakemake.config)
-    run(
+    study = load_study(snakemake.params.study)
+    run = Run.parse(snakemake.wildcards.base, BASE_ARM, snakemake.params.seeds)
+    launching.run(
         train,
-        load_study(snakemake.params.study),
-        Run.parse(snakemake.wildcards.base, BASE_ARM, snakemake.params.seeds),
+        study,
+        run,
         None,
         Path(snakemake.input.images),
         Path(snakemake.output.checkpoint),
@@ -18,7 +21,7 @@ with logged(snakemake.log[0]):
         config.loggers,
         outputs=[Path(path) for path in snakemake.output],
         spec=snakemake.params.spec,
-        stage="training",
+        code=training_code(study, run),
         resources=config.resources("pretrain_base"),
         distributed=True,
     )
