@@ -38,7 +38,8 @@ class Code:
 
     Args:
         stage: key of ``STAGES``.
-        components: files of the methods and criteria that are used, e.g. "criteria/e2mc.py".
+        components: files of the methods and criteria that are used, e.g. "criteria/e2mc.py"; the
+            whole path of a file outside the package.
     """
 
     stage: str
@@ -72,7 +73,7 @@ class Code:
         """
         versions = {self.stage: _hash(self.modules())}
         for file in self.component_files():
-            versions[file.relative_to(PACKAGE).as_posix()] = _hash([file])
+            versions[_name(file)] = _hash([file])
         return versions
 
     def hash(self) -> str:
@@ -83,6 +84,11 @@ class Code:
 def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.relative_to(PACKAGE).as_posix().encode())
+        digest.update(_name(file).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _name(file: Path) -> str:
+    """What a file is called on every machine."""
+    return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name

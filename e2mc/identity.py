@@ -6,9 +6,11 @@ What differs in these is made again, what does not is kept.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from pathlib import Path
 from typing import Any
 
-from e2mc.code_hash import Code
+from e2mc.code_hash import PACKAGE, Code
 from e2mc.criteria import CRITERIA
 from e2mc.methods import METHODS
 from e2mc.study import BASE_ARM, Run, ShippedCheckpoint, Study
@@ -90,7 +92,8 @@ def _method_file(study: Study, base: str) -> str:
 
 
 def _file(component: type) -> str:
-    return component.__module__.removeprefix("e2mc.").replace(".", "/") + ".py"
+    file = Path(inspect.getfile(component))
+    return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else str(file)
 
 
 def _checkpoint_identity(study: Study, run: Run) -> dict[str, Any]:

@@ -176,3 +176,13 @@ def test_versions_name_what_is_used():
     assert {"training", "methods/vicreg.py", "criteria/e2mc_er.py"} <= code.versions().keys()
     assert {"criteria/e2mc.py", "criteria/er.py"} <= code.versions().keys()
     assert "criteria/mmcr.py" not in code.versions()
+
+
+def test_component_of_another_package(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from e2mc.criteria.mmcr import MMCR\n")
+    code = Code("training", (str(file),))
+    before = code.hash()
+    assert {"mine.py", "criteria/mmcr.py"} <= code.versions().keys()
+    edit(file)
+    assert code.hash() != before

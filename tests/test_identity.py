@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from e2mc.criteria import CRITERIA, MMCR
 from e2mc.identity import (
+    conversion_code,
     conversion_identity,
+    evaluation_code,
     evaluation_identity,
     reporting_identity,
+    training_code,
     training_identity,
     training_outputs_identity,
 )
@@ -147,3 +151,20 @@ def test_stability_follows_its_axes():
 def test_index_follows_the_split():
     paper = load_study("paper")
     assert moves(lambda s: s.data.evaluation_identity("images"), paper, ("data.split_seed", 1))
+
+
+def test_code_is_that_of_the_method_and_the_criterion(study):
+    assert training_code(study, CONTINUED).components == ("methods/vicreg.py", "criteria/e2mc.py")
+    assert training_code(study, BASE).components == ("methods/vicreg.py",)
+    assert evaluation_code(study, CONTINUED).components == ("methods/vicreg.py",)
+    assert conversion_code(study, "simsiam").components == ("methods/simsiam.py",)
+
+
+def test_criterion_of_another_package_has_a_version(study, monkeypatch):
+    class Mine(MMCR):
+        """A criterion that lives outside the package."""
+
+    monkeypatch.setitem(CRITERIA, "e2mc", Mine)
+    code = training_code(study, CONTINUED)
+    assert code.components == ("methods/vicreg.py", __file__)
+    assert {"test_identity.py", "criteria/base.py"} <= code.versions().keys()
