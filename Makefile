@@ -34,6 +34,6 @@ lint: env
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# two at once, because some tests start several processes themselves
+# three at once on two cores: tests on a scheduler wait for their jobs
 test: lint
 	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

@@ -1,6 +1,7 @@
 """The version of the code covers every module whose code may change what is made."""
 
 import ast
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,7 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
         yield from executed(child)
 
 
+@functools.cache
 def imported(file: Path) -> set[Path]:
     names = set()
     for node in executed(ast.parse(file.read_text(encoding="utf-8"))):

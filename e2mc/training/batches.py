@@ -65,9 +65,7 @@ class BatchOrder:
                     self.images, generator=torch.Generator().manual_seed(self.seed(epoch, 0))
                 )
             indices = order[position * spec.batch_size :][: spec.batch_size]
-            # an epoch's last batch gets equal parts with its first images, as torch's
-            # DistributedSampler does
-            missing = -len(indices) % math.lcm(self._parts, spec.augmentation_streams)
+            missing = _missing(len(indices), self._parts, spec)
             indices = torch.cat([indices, order[:missing]])
             size = len(indices) // self._parts
             for part in range(self._parts)[rank() * spec.micro_batches :][: spec.micro_batches]:
@@ -94,5 +92,13 @@ def smallest_part(spec: TrainingSpec, images: int) -> int:
     smallest = spec.batch_size
     if not spec.drop_last:
         last = images % spec.batch_size or spec.batch_size
-        smallest = last + -last % math.lcm(spec.micro_batches, spec.augmentation_streams)
+        smallest = last + _missing(last, spec.micro_batches, spec)
     return smallest // spec.micro_batches
+
+
+def _missing(images: int, parts: int, spec: TrainingSpec) -> int:
+    """How many of an epoch's first images its last batch is given, as by DistributedSampler.
+
+    Its parts, and those whose augmentations are drawn alike, are equal then.
+    """
+    return -images % math.lcm(parts, spec.augmentation_streams)

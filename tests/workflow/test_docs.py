@@ -76,14 +76,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
             words += ["--launcher", "local"]  # jobs are tested in tests/slurm
         assert main(words) == 0, capsys.readouterr().err
     elif program == "python":
-        _, tool, *rest = words
-        if tool == "build":
-            succeed([sys.executable, *words, "--help"], cwd=REPOSITORY)
-        elif rest[0] == "-m":
-            known = succeed([sys.executable, "-m", "pytest", "--markers"], cwd=REPOSITORY)
-            assert f"@pytest.mark.{rest[1]}:" in known
-        else:
-            assert tool == "pytest" and (REPOSITORY / rest[0]).is_dir()
+        tool = words[1]
+        assert tool in ("pytest", "build")
+        only_a_look = ["--collect-only", "-q"] if tool == "pytest" else ["--help"]
+        succeed([sys.executable, *words, *only_a_look], cwd=REPOSITORY)
     elif program == "tensorboard":
         pytest.importorskip("tensorboard")
         succeed([sys.executable, "-m", "tensorboard.main", "--version"])

@@ -148,6 +148,11 @@ def version(code):
     return code.hash()
 
 
+def evaluation_version(wildcards):
+    """The version of the code that scores a run."""
+    return version(evaluation_code(STUDY, run_of(wildcards)))
+
+
 def result_files(rows, columns, seeds=None):
     """One JSON per run of the rows and paradigm of the columns."""
     return [STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns]

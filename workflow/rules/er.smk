@@ -20,7 +20,7 @@ rule measure_information:
         step="measure",
         study=CONFIG.study,
         spec=evaluation_hash(["information"]),
-        code=lambda wildcards: version(evaluation_code(STUDY, run_of(wildcards))),
+        code=evaluation_version,
     message:
         "Measuring the entropy of {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:

@@ -24,7 +24,7 @@ for group, paradigms in FROZEN.items():
             step="evaluate_frozen",
             study=CONFIG.study,
             spec=evaluation_hash(paradigms),
-            code=lambda wildcards: version(evaluation_code(STUDY, run_of(wildcards))),
+            code=evaluation_version,
         message:
             "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
         script:
@@ -55,7 +55,7 @@ if FINE_TUNED:
             step="evaluate_fine_tuned",
             study=CONFIG.study,
             spec=evaluation_hash(FINE_TUNED),
-            code=lambda wildcards: version(evaluation_code(STUDY, run_of(wildcards))),
+            code=evaluation_version,
         message:
             "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
         script:
@@ -84,7 +84,7 @@ rule measure:
         step="measure",
         study=CONFIG.study,
         spec=evaluation_hash(MEASUREMENTS),
-        code=lambda wildcards: version(evaluation_code(STUDY, run_of(wildcards))),
+        code=evaluation_version,
     message:
         "Measuring {wildcards.base} {wildcards.arm} {wildcards.seeds}"
     script:
