@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from e2mc.errors import InputError
+
 
 def normal_cdf(z: Tensor) -> Tensor:
     """Standard normal distribution function, Phi(z) = erfc(-z / sqrt 2) / 2.
@@ -124,7 +126,7 @@ def mapped_entropy(
         ValueError: as `marginal_entropy`, or if the mapping is unknown.
     """
     if mapping not in MAPPINGS:
-        raise ValueError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
+        raise InputError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
     return _spacings_entropy(z, MAPPINGS[mapping], window, epsilon)
 
 
@@ -135,9 +137,9 @@ def _spacings_entropy(
     n = x.shape[0]
     m = round(math.sqrt(n)) if window is None else window
     if not 1 <= m < n:
-        raise ValueError(f"window must be from 1 to N - 1 = {n - 1}, got {m}.")
+        raise InputError(f"window must be from 1 to N - 1 = {n - 1}, got {m}.")
     if not epsilon >= 0:
-        raise ValueError(f"epsilon must not be negative, got {epsilon}.")
+        raise InputError(f"epsilon must not be negative, got {epsilon}.")
     return _SpacingsEntropy.apply(x, mapping, m, epsilon)
 
 
@@ -264,9 +266,9 @@ def block_covariance(
     """
     divisor = n - 1 if divisor is None else divisor
     if not divisor > 0:
-        raise ValueError(f"divisor must be positive, got {divisor}.")
+        raise InputError(f"divisor must be positive, got {divisor}.")
     if d < 1:
-        raise ValueError("the covariance of no columns is not defined, expected D >= 1.")
+        raise InputError("the covariance of no columns is not defined, expected D >= 1.")
     return _OffdiagonalCovariance.apply(block, n, d, divisor, mapping, total)
 
 
@@ -311,7 +313,7 @@ class _OffdiagonalCovariance(Function):
 
 def _at_least_float32(x: Tensor) -> Tensor:
     if x.ndim != 2 or x.shape[0] < 2 or not x.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"expected a real (N, D) tensor with N >= 2, got {x.dtype} of shape {tuple(x.shape)}."
         )
     return x if x.dtype == torch.float64 else x.float()

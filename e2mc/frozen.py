@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.code_hash import Code
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
+from e2mc.errors import InputError
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.features import (
     CachedFeatures,
@@ -29,7 +31,6 @@ from e2mc.evaluation.features import (
 from e2mc.evaluation.linear import HeldOut, Probe, linear_probe, train_probes
 from e2mc.evaluation.metrics import rank_summary, summary_of_covariance
 from e2mc.evaluation.svm import svm_probe
-from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256
 from e2mc.study import SVM, Labelled, Linear, Study
 
@@ -82,7 +83,7 @@ class FrozenBackbone:
         """Features and labels of a split that must have images."""
         found = self.features(dataset, split, spatial)
         if found is None:
-            raise ValueError(f"the {split} split of {dataset} has no images")
+            raise InputError(f"the {split} split of {dataset} has no images")
         return found
 
     def _whitener(self, dataset: str) -> tuple[Tensor, Tensor]:

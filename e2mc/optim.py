@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from e2mc.errors import InputError
+
 
 class _LayerwiseMomentum(Optimizer):
     """Momentum on updates that `_updates` has scaled per parameter tensor.
@@ -156,16 +158,16 @@ class OptimizerSpec:
 
     def __post_init__(self) -> None:
         if self.name not in _OPTIMIZERS:
-            raise ValueError(
+            raise InputError(
                 f"Unknown optimizer {self.name!r}: choose one of {', '.join(_OPTIMIZERS)}."
             )
         for name, lr in {"lr": self.lr, **self.group_lr}.items():
             if not lr > 0:
-                raise ValueError(f"The learning rate {name!r} is {lr}, it must be positive.")
+                raise InputError(f"The learning rate {name!r} is {lr}, it must be positive.")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"The momentum is {self.momentum}, it must be in [0, 1).")
+            raise InputError(f"The momentum is {self.momentum}, it must be in [0, 1).")
         if not self.weight_decay >= 0:
-            raise ValueError(f"The weight decay is {self.weight_decay}, it must not be negative.")
+            raise InputError(f"The weight decay is {self.weight_decay}, it must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -186,11 +188,11 @@ class ScheduleSpec:
 
     def __post_init__(self) -> None:
         if self.name not in ("constant", "cosine"):
-            raise ValueError(f"Unknown schedule {self.name!r}: choose constant or cosine.")
+            raise InputError(f"Unknown schedule {self.name!r}: choose constant or cosine.")
         if not self.warmup_epochs >= 0:
-            raise ValueError(f"warmup_epochs is {self.warmup_epochs}, it must not be negative.")
+            raise InputError(f"warmup_epochs is {self.warmup_epochs}, it must not be negative.")
         if not 0 <= self.final_factor <= 1:
-            raise ValueError(f"final_factor is {self.final_factor}, it must be in [0, 1].")
+            raise InputError(f"final_factor is {self.final_factor}, it must be in [0, 1].")
 
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -217,7 +219,7 @@ def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
     """
     names = [group["name"] for group in groups]
     if unknown := sorted(set(spec.group_lr) - set(names)):
-        raise ValueError(
+        raise InputError(
             f"group_lr names the parameter groups {unknown}, but there are only {names}."
         )
     groups = [{**group, "lr": spec.group_lr.get(group["name"], spec.lr)} for group in groups]

@@ -1,9 +1,60 @@
-"""Progress of a loop: a bar in a terminal, a plain line now and then in a log."""
+"""Long loops: how far they are, and the wish to stop them.
+
+Clusters announce the end of a job (time limit, preemption) by a signal. Long steps look for it
+where nothing is half done, save their state and raise ``Interrupted``; the same call goes on.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
+
+from e2mc.errors import ExpectedError
+
+_wish = False
+
+
+class Interrupted(ExpectedError):
+    """A step that stopped when it was asked to; its state is saved, and the same call goes on."""
+
+
+def request_stop() -> None:
+    """Ask whatever runs in this process to stop. Safe in a signal handler."""
+    global _wish
+    _wish = True
+
+
+def stop_requested() -> bool:
+    """Whether this process was asked to stop."""
+    return _wish
+
+
+def forget_stop() -> None:
+    """Forget the wish, before the next step in the same process."""
+    global _wish
+    _wish = False
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks to stop, a second one raises KeyboardInterrupt."""
+
+    def stop(*_: Any) -> None:
+        if stop_requested():
+            raise KeyboardInterrupt
+        request_stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        forget_stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Progress:

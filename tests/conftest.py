@@ -20,7 +20,7 @@ LONG = (
     "slurm/test_workflow.py",
     "slurm/test_jobs.py",
     "slurm/test_reattach.py",
-    "test_console.py",
+    "cluster/test_console.py",
     "slurm/test_training.py",
     "workflow/test_docs.py",
     "workflow/test_bases.py",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2mc.cli.command import Reply, add, add_study, base_of, written
+from e2mc.errors import InputError
 
 
 def checkpoint_commands(commands: Any) -> None:
@@ -43,13 +44,13 @@ def checkpoint_commands(commands: Any) -> None:
 def _download(options: argparse.Namespace) -> Reply:
     from dataclasses import asdict
 
-    from e2mc.models.download import download
+    from e2mc.checkpoints.download import download
     from e2mc.study import ReleasedCheckpoint, load_study
 
     study = load_study(options.study)
     released = base_of(study, options.base).checkpoint
     if not isinstance(released, ReleasedCheckpoint):
-        raise ValueError(f"base {options.base!r} of study {study.name} is no released checkpoint")
+        raise InputError(f"base {options.base!r} of study {study.name} is no released checkpoint")
     path = study.download_path(options.base)
     source = download(released.url, path, expected_sha256=released.sha256)
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
@@ -63,12 +64,12 @@ def _convert(options: argparse.Namespace) -> Reply:
     study = load_study(options.study)
     base = base_of(study, options.base)
     if not base.converted:
-        raise ValueError(f"base {options.base!r} of study {study.name} needs no conversion")
+        raise InputError(f"base {options.base!r} of study {study.name} needs no conversion")
     original = study.download_path(options.base)
     if isinstance(base.checkpoint, OwnCheckpoint):
         original = Path(base.checkpoint.path)
     elif not original.exists():
-        raise ValueError(
+        raise InputError(
             f"{original} does not exist: run `e2mc checkpoint download --study {study.name} "
             f"--base {options.base}` first"
         )
@@ -78,7 +79,7 @@ def _convert(options: argparse.Namespace) -> Reply:
 
 
 def _inspect(options: argparse.Namespace) -> Reply:
-    from e2mc.models.released import inspect_checkpoint
+    from e2mc.checkpoints.released import inspect_checkpoint
 
     found = inspect_checkpoint(options.file)
     lines = [f"{name:14} {_in_words(value)}" for name, value in found.items()]

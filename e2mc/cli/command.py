@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from e2mc.errors import InputError
+
 if TYPE_CHECKING:
     from e2mc.study import Base, Study
 
@@ -60,5 +62,5 @@ def written(outputs: dict[str, Path]) -> Reply:
 def base_of(study: Study, name: str) -> Base:
     """A base of the study; ValueError when there is none of that name."""
     if name not in study.bases:
-        raise ValueError(f"base {name!r} does not exist, expected one of {', '.join(study.bases)}")
+        raise InputError(f"base {name!r} does not exist, expected one of {', '.join(study.bases)}")
     return study.bases[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add
 from e2mc.cli.run import add_run, checkpoint_of, launch, needed, run_of
+from e2mc.errors import InputError
 
 if TYPE_CHECKING:
     from e2mc.study import LaunchedRule, Run, Study
@@ -48,7 +49,7 @@ def _evaluate(options: argparse.Namespace) -> Reply:
 
     study, run = run_of(options, options.arm)
     if options.paradigm not in study.paradigms:
-        raise ValueError(
+        raise InputError(
             f"paradigm {options.paradigm!r} does not exist, expected one of "
             f"{', '.join(study.paradigms)}"
         )

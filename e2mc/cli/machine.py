@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e2mc.cli.command import Reply, add, add_study
+from e2mc.errors import InputError
 
 
 def machine_commands(commands: Any) -> None:
@@ -57,7 +58,7 @@ def machine_commands(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> Reply:
-    from e2mc.doctor import PROBLEM, as_data, as_text, diagnose
+    from e2mc.cli.doctor import PROBLEM, as_data, as_text, diagnose
 
     findings = diagnose(options.study)
     ok = all(finding.status != PROBLEM for finding in findings)
@@ -76,7 +77,7 @@ def _rate(text: str) -> tuple[str, float]:
 
 
 def _estimate(options: argparse.Namespace) -> Reply:
-    from e2mc.estimate import Rates, estimate, read_rates
+    from e2mc.cli.estimate import Rates, estimate, read_rates
     from e2mc.study import load_study, read_config
 
     rates = read_rates(options.rates) if options.rates else Rates(dict(options.rate))
@@ -99,6 +100,6 @@ def _completion(options: argparse.Namespace) -> Reply:
     try:
         import shtab
     except ModuleNotFoundError as error:
-        raise ValueError("completion needs shtab: pip install 'e2mc[completion]'") from error
+        raise InputError("completion needs shtab: pip install 'e2mc[completion]'") from error
     script = shtab.complete(make_parser(), options.shell)
     return Reply(script, script)

@@ -14,7 +14,7 @@ from e2mc.cli.machine import machine_commands
 from e2mc.cli.reporting import reporting_commands
 from e2mc.cli.training import training_commands
 from e2mc.errors import EXPECTED_ERRORS
-from e2mc.interruption import Interrupted
+from e2mc.progress import Interrupted
 
 EXIT_STATUS = """\
 exit status:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from e2mc.cli.command import Reply, add, add_study, written
+from e2mc.errors import InputError
 
 
 def reporting_commands(commands: Any) -> None:
@@ -48,11 +49,11 @@ def _table(options: argparse.Namespace) -> Reply:
     study = load_study(options.study)
     if options.name not in study.tables:
         there = ", ".join(study.tables)
-        raise ValueError(f"table {options.name!r} does not exist, expected one of {there}")
+        raise InputError(f"table {options.name!r} does not exist, expected one of {there}")
     wanted = study.table_results(options.name)
     found = [path for path in wanted if path.exists()]
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no result of {options.name} is there (e.g. {wanted[0]}): run "
             f"`snakemake {options.name}`, or single ones with `e2mc evaluate`"
         )
@@ -81,5 +82,5 @@ def _where(options: argparse.Namespace) -> Reply:
     made = sorted(study.root.glob("tables/*.md")) + sorted(study.root.glob("figures/*.png"))
     made += [path for path in (study.root / "report.html",) if path.exists()]
     if not made:
-        raise ValueError(f"{study.root} has no tables yet: run `snakemake --cores 2`")
+        raise InputError(f"{study.root} has no tables yet: run `snakemake --cores 2`")
     return Reply("\n".join(map(str, made)), [str(path) for path in made])

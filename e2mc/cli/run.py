@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2mc import interruption
+from e2mc import progress
 from e2mc.cli.command import add_study, base_of
-from e2mc.console import announce
+from e2mc.cluster.console import announce
+from e2mc.errors import InputError
 
 if TYPE_CHECKING:
     from e2mc.code_hash import Code
@@ -41,7 +42,7 @@ def run_of(options: argparse.Namespace, arm: str) -> tuple[Study, Run]:
     study = load_study(options.study)
     base_of(study, options.base)
     if arm not in (BASE_ARM, *study.arms):
-        raise ValueError(
+        raise InputError(
             f"arm {arm!r} does not exist, expected base or one of {', '.join(study.arms)}"
         )
     return study, Run(
@@ -56,7 +57,7 @@ def needed(study: Study, dataset: str) -> Path:
     path = study.dataset_path(dataset)
     if not path.exists():
         command = "check-data" if isinstance(study.data, OnDisk) else "data"
-        raise ValueError(f"{path} does not exist: run `e2mc {command} --study {study.name}` first")
+        raise InputError(f"{path} does not exist: run `e2mc {command} --study {study.name}` first")
     return path
 
 
@@ -86,7 +87,7 @@ def launch(
     options: argparse.Namespace,
 ) -> None:
     """Runs a step as its rule does: in this process, or as a SLURM job."""
-    from e2mc.launching import run
+    from e2mc.cluster.launching import run
     from e2mc.state import fingerprint
     from e2mc.study import read_config
 
@@ -94,7 +95,7 @@ def launch(
     resources = None
     if options.launcher == "slurm":
         resources = read_config(launcher="slurm").resources(rule)
-    with contextlib.nullcontext() if resources else interruption.on_signals():
+    with contextlib.nullcontext() if resources else progress.stop_on_signals():
         run(
             step,
             *arguments,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add, add_study, written
 from e2mc.cli.run import add_run, base_checkpoint, launch, needed, run_of
+from e2mc.errors import InputError
 
 if TYPE_CHECKING:
     from e2mc.study import LaunchedRule, Run, Study
@@ -100,7 +101,7 @@ def _continue(options: argparse.Namespace) -> Reply:
 
     study, run = run_of(options, options.arm)
     if run.arm == BASE_ARM:
-        raise ValueError("the arm 'base' is the base itself: use `e2mc pretrain`")
+        raise InputError("the arm 'base' is the base itself: use `e2mc pretrain`")
     start = base_checkpoint(study, run)
     output = study.checkpoint_path(run)
     return _train(study, run, start, output, "continue_pretraining", options)

@@ -14,6 +14,7 @@ from e2mc.criteria.mmcr import MMCR
 from e2mc.criteria.sigreg import SIGReg
 from e2mc.criteria.vcreg import VCReg
 from e2mc.criteria.vicreg_covariance import VICRegCovariance
+from e2mc.errors import InputError
 
 CRITERIA: dict[str, type[Criterion]] = {
     "e2mc": E2MC,
@@ -47,5 +48,5 @@ __all__ = [
 def create_criterion(name: str, **params: Any) -> Criterion:
     """Make the criterion of this registry name, e.g. `create_criterion("e2mc", window=8)`."""
     if name not in CRITERIA:
-        raise ValueError(f"unknown criterion {name!r}; known are {', '.join(CRITERIA)}")
+        raise InputError(f"unknown criterion {name!r}; known are {', '.join(CRITERIA)}")
     return CRITERIA[name](**params)

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, gather
+from e2mc.errors import InputError
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
@@ -74,7 +75,7 @@ class AUH(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if not t > 0:
-            raise ValueError(f"t must be positive, got {t}.")
+            raise InputError(f"t must be positive, got {t}.")
         self.weight = weight
         self.t = t
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from e2mc.distributed import Group, all_gather, all_reduce_sum, world_size
 from e2mc.entropy import Mapping, block_covariance
+from e2mc.errors import InputError
 
 Terms = dict[str, tuple[float, Tensor]]  # name: (weight in the loss, value)
 
@@ -103,12 +104,12 @@ class Criterion(nn.Module):
     def _check_shapes(self, views: Sequence[Tensor]) -> None:
         shapes = [tuple(z.shape) for z in views]
         if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, got "
                 f"{', '.join(map(str, shapes)) or 'no view'}."
             )
         if not all(z.is_floating_point() for z in views):
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} expects real embeddings, got "
                 f"{', '.join(str(z.dtype) for z in views)}."
             )
@@ -127,9 +128,9 @@ class Criterion(nn.Module):
             )
             sizes, all_finite = facts.T.tolist()
             if not all(all_finite):
-                raise ValueError(self._describe(views, all_finite.index(False)))
+                raise InputError(self._describe(views, all_finite.index(False)))
         if sum(sizes) < 2:
-            raise ValueError(f"{type(self).__name__} expects at least 2 rows, got {sum(sizes)}.")
+            raise InputError(f"{type(self).__name__} expects at least 2 rows, got {sum(sizes)}.")
         return sizes
 
     def _describe(self, views: list[Tensor], first_rank: int) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, gather
+from e2mc.errors import InputError
 
 
 class CorInfoMax(Criterion):
@@ -66,9 +67,9 @@ class CorInfoMax(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}.")
+            raise InputError(f"decay must be in [0, 1), got {decay}.")
         if not (epsilon > 0 and initial_variance > 0):
-            raise ValueError(
+            raise InputError(
                 f"epsilon and initial_variance must be positive, got {epsilon}, {initial_variance}."
             )
         self.weight = weight
@@ -87,7 +88,7 @@ class CorInfoMax(Criterion):
             self.means = z.new_zeros(v, d)
             self.covariances = (self.initial_variance * identity).repeat(v, 1, 1)
         if self.means.shape != (v, d):
-            raise ValueError(
+            raise InputError(
                 f"CorInfoMax has followed {tuple(self.means.shape)} (views, D) so far, got "
                 f"{(v, d)}; use one criterion per embedding."
             )

@@ -7,6 +7,7 @@ from torch import Tensor
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
 from e2mc.entropy import MAPPINGS, mapped_entropy
+from e2mc.errors import InputError
 
 
 class E2MC(Criterion):
@@ -73,9 +74,9 @@ class E2MC(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if mapping not in MAPPINGS:
-            raise ValueError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
+            raise InputError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
         if batch_size is not None and batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, got {batch_size}.")
+            raise InputError(f"batch_size must be at least 2, got {batch_size}.")
         self.entropy_weight = entropy_weight
         self.covariance_weight = covariance_weight
         self.mapping = mapping

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, all_gather, all_reduce_sum, gather, rank, world_size
+from e2mc.errors import InputError
 
 ESTIMATORS = ("plug-in", "joe")
 SUPPORTS = ("sphere", "discrete")
@@ -67,7 +68,7 @@ def log_normaliser(kappa: float | Tensor, d: int) -> float | Tensor:
     Source: DLMF 10.41.3, 10.41.9, 10.29.1 (dlmf.nist.gov).
     """
     if d < 1:
-        raise ValueError(f"a sphere needs a dimension of at least 1, got {d}.")
+        raise InputError(f"a sphere needs a dimension of at least 1, got {d}.")
     # numbers stay numbers, which torch.compile folds into a constant
     of = torch if isinstance(kappa, Tensor) else math
     kappa = kappa.double() if isinstance(kappa, Tensor) else kappa
@@ -149,7 +150,7 @@ def entropy(
     with torch.autocast(z.device.type, enabled=False):
         if support == "discrete":
             if leave_one_out:
-                raise ValueError("leave_one_out is for densities on the sphere, not for discrete.")
+                raise InputError("leave_one_out is for densities on the sphere, not for discrete.")
             p = all_reduce_sum(z.sum(dim=0), group) / n
             a = -(p + EPSILON).log()
             return p @ a if estimator == "plug-in" else a.mean()
@@ -179,7 +180,7 @@ def surprisals(
     """
     n = points.shape[0] - (own is not None)
     if n < 1:
-        raise ValueError(f"a density needs at least 1 point, or 2 to leave one out, got {n}.")
+        raise InputError(f"a density needs at least 1 point, or 2 to leave one out, got {n}.")
     exponents = kappa * z @ points.T
     if own is not None:
         left_out = own[:, None] == torch.arange(points.shape[0], device=z.device)
@@ -222,7 +223,7 @@ def reconstruction(
         _check_rows(z)
     check_options(kappa, support=support)
     if z1.shape != z2.shape:
-        raise ValueError(
+        raise InputError(
             f"reconstruction compares views of one shape, got {tuple(z1.shape)} and "
             f"{tuple(z2.shape)}."
         )
@@ -238,17 +239,17 @@ def check_options(
 ) -> None:
     """Raise ValueError unless `entropy` takes these options."""
     if estimator not in ESTIMATORS:
-        raise ValueError(f"unknown estimator {estimator!r}; known are {', '.join(ESTIMATORS)}.")
+        raise InputError(f"unknown estimator {estimator!r}; known are {', '.join(ESTIMATORS)}.")
     if support not in SUPPORTS:
-        raise ValueError(f"unknown support {support!r}; known are {', '.join(SUPPORTS)}.")
+        raise InputError(f"unknown support {support!r}; known are {', '.join(SUPPORTS)}.")
     # a tensor is not looked at: that would synchronise with the device
     if not isinstance(kappa, Tensor) and not kappa > 0:
-        raise ValueError(f"kappa must be positive, got {kappa}.")
+        raise InputError(f"kappa must be positive, got {kappa}.")
 
 
 def _check_rows(z: Tensor) -> None:
     if z.ndim != 2 or z.shape[1] < 1 or not z.is_floating_point():
-        raise ValueError(f"expected a real (N, D) tensor, got {z.dtype} of {tuple(z.shape)}.")
+        raise InputError(f"expected a real (N, D) tensor, got {z.dtype} of {tuple(z.shape)}.")
 
 
 class ER(Criterion):
@@ -307,7 +308,7 @@ class ER(Criterion):
         super().__init__(group, check_finite)
         check_options(kappa, estimator)
         if learnable_kappa and not (entropy_weight > 0 and reconstruction_weight > 0):
-            raise ValueError(
+            raise InputError(
                 "a learnable kappa needs positive entropy_weight and reconstruction_weight, got "
                 f"{entropy_weight} and {reconstruction_weight}: one term alone drives it to its end"
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group
+from e2mc.errors import InputError
 
 
 def random_directions(d: int, count: int, step: Tensor) -> Tensor:
@@ -101,9 +102,9 @@ class SIGReg(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if directions < 1:
-            raise ValueError(f"directions must be at least 1, got {directions}.")
+            raise InputError(f"directions must be at least 1, got {directions}.")
         if not t_max > 0 or points < 2:
-            raise ValueError(
+            raise InputError(
                 f"t_max must be positive and points at least 2, got {t_max} and {points}."
             )
         self.weight = weight

@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
+from e2mc.errors import InputError
 
 
 class VCReg(Criterion):
@@ -55,7 +56,7 @@ class VCReg(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if space not in ("hypersphere", "projector"):
-            raise ValueError(f"unknown space {space!r}; known are hypersphere, projector.")
+            raise InputError(f"unknown space {space!r}; known are hypersphere, projector.")
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         self.space = space

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
+from e2mc.errors import InputError
 
 
 class VICRegCovariance(Criterion):
@@ -46,7 +47,7 @@ class VICRegCovariance(Criterion):
     ) -> None:
         super().__init__(group, check_finite)
         if batch_size is not None and batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, got {batch_size}.")
+            raise InputError(f"batch_size must be at least 2, got {batch_size}.")
         self.weight = weight
         self.batch_size = batch_size
 

@@ -14,6 +14,7 @@ from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.source import Batch, LabelledSource, check_labels, recipe_of_each_view
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, plain_view, random_views
+from e2mc.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(
+            raise InputError(
                 "images must be uint8 of shape (N, C, H, W), found "
                 f"{self.images.dtype} of shape {tuple(self.images.shape)}"
             )

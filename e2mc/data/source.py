@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from e2mc.data.views import Draws, Normalisation, PlainView, ViewRecipe
+from e2mc.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Batch:
         """The draws of this process's part, one for each view: ``count`` of each recipe in turn."""
         count = len(self.indices)
         if count % self.streams:
-            raise ValueError(
+            raise InputError(
                 f"{count} images cannot be split into {self.streams} equal parts that share their "
                 f"augmentations: use a batch_size that is a multiple of {self.streams}"
             )
@@ -64,11 +65,11 @@ def recipe_of_each_view(recipes: Sequence[ViewRecipe]) -> list[ViewRecipe]:
 def check_labels(labels: Tensor, images: int, classes: Sequence[str]) -> None:
     """Raises ValueError unless there is a label per image, each the number of a class."""
     if len(labels) != images:
-        raise ValueError(f"{images} images but {len(labels)} labels")
+        raise InputError(f"{images} images but {len(labels)} labels")
     if labels.ndim == 1 and len(labels):
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= len(classes):
-            raise ValueError(
+            raise InputError(
                 f"labels run from {low} to {high}, but there are {len(classes)} classes: expected "
                 f"0 to {len(classes) - 1}"
             )

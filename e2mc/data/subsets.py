@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from e2mc.errors import InputError
+
 
 def evenly_spaced(total: int, count: int) -> Tensor:
     """``count`` of the numbers below ``total`` from the first to the last, or all: int64, rising.
@@ -32,7 +34,7 @@ def stratified_split(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Ten
         ValueError: when there are fewer than ``count`` images.
     """
     if not 0 <= count <= len(labels):
-        raise ValueError(f"cannot split {count} of {len(labels)} images off")
+        raise InputError(f"cannot split {count} of {len(labels)} images off")
     sizes = torch.bincount(labels)
     shares = sizes.double() * count / len(labels)
     taken = shares.floor().long()
@@ -61,14 +63,14 @@ def stratified_subset(
         ValueError: when a class would be left without images; the message names it.
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"a label fraction must be in (0, 1], found {fraction}")
+        raise InputError(f"a label fraction must be in (0, 1], found {fraction}")
     _, subset = stratified_split(labels, round(fraction * len(labels)), seed)
     present = torch.bincount(labels) > 0
     taken = torch.bincount(labels[subset], minlength=len(present)) > 0
     empty = (present & ~taken).nonzero().squeeze(1).tolist()
     if empty:
         names = ", ".join(str(classes[label] if classes else label) for label in empty)
-        raise ValueError(
+        raise InputError(
             f"a label fraction of {fraction:g} of {len(labels)} images leaves no image of "
             f"{names}: choose a larger fraction"
         )

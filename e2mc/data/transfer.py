@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from e2mc.data.images import ImageSet, Splits
 from e2mc.data.source import LabelledSource
 from e2mc.data.subsets import stratified_split
+from e2mc.errors import InputError
 
 OUTFIT_CELL = 28  # an outfit is 2 x 2 cells of one garment each
 
@@ -60,7 +61,7 @@ def _compose(garments: LabelledSource, count: int, generator: torch.Generator) -
     number = torch.randint(1, 5, (count, 1), generator=generator)
     filled = torch.rand(count, 4, generator=generator).argsort(dim=1) < number
     if int(filled.sum()) > len(garments):
-        raise ValueError(
+        raise InputError(
             f"{count} outfits need {int(filled.sum())} garments, there are {len(garments)}"
         )
     chosen = torch.randperm(len(garments), generator=generator)[: int(filled.sum())]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2mc.data.transforms import color_jitter, crop, gaussian_blur, greyscale, solarize
+from e2mc.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
-            raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
+            raise InputError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
         if any(not value > 0 for value in self.std):
-            raise ValueError(f"std must be positive in every channel, found {self.std}")
+            raise InputError(f"std must be positive in every channel, found {self.std}")
 
     def __call__(self, images: Tensor) -> Tensor:
         shape = (1, -1, 1, 1)
@@ -86,21 +87,21 @@ class ViewRecipe:
     def __post_init__(self) -> None:
         for name in ("size", "count"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
         for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
+                raise InputError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"{name} must be 0 < smallest <= largest, found {low}, {high}")
+                raise InputError(f"{name} must be 0 < smallest <= largest, found {low}, {high}")
         if self.crop_scale[1] > 1:
-            raise ValueError(f"crop_scale is a share of the area, found {self.crop_scale[1]} > 1")
+            raise InputError(f"crop_scale is a share of the area, found {self.crop_scale[1]} > 1")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], found {getattr(self, name)}")
+                raise InputError(f"{name} must be in [0, 1], found {getattr(self, name)}")
         if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue must be in [0, 0.5], found {self.hue}")
+            raise InputError(f"hue must be in [0, 0.5], found {self.hue}")
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,14 @@ class PlainView:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"size must be at least 1, found {self.size}")
+            raise InputError(f"size must be at least 1, found {self.size}")
         if self.crop and (self.resize is None or self.resize < self.size):
-            raise ValueError(
+            raise InputError(
                 f"a centre of {self.size} pixels needs a resize of at least as many, found "
                 f"{self.resize}"
             )
         if self.resize is not None and self.resize < 1:
-            raise ValueError(f"resize must be at least 1, found {self.resize}")
+            raise InputError(f"resize must be at least 1, found {self.resize}")
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width once the shorter side is ``resize``, with torchvision's rounding."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2mc.checkpoints.checkpoint import Checkpoint, load_strictly
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
@@ -19,7 +20,6 @@ from e2mc.entropy import MAPPINGS, mapped_entropy
 from e2mc.evaluation.metrics import effective_rank, score
 from e2mc.methods import Method, create_method
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import Checkpoint, load_strictly
 
 IMAGES = 2048
 COORDINATES = 4  # whose histograms are kept

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from e2mc import interruption
+from e2mc.progress import Interrupted, stop_requested
 from e2mc.state import save_atomically
 
 
@@ -37,7 +37,7 @@ class EpochState:
 
 def interruption_point(what: str) -> None:
     """Raises Interrupted when a stop was asked for."""
-    if interruption.requested():
-        raise interruption.Interrupted(
+    if stop_requested():
+        raise Interrupted(
             f"{what} stopped because it was asked to; the same call goes on from its last state"
         )

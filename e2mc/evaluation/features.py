@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from e2mc.data.source import Batch, LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.errors import InputError, MachineError
 from e2mc.evaluation.epochs import interruption_point
 from e2mc.models.backbone import Backbone
 from e2mc.state import fingerprint
@@ -74,13 +75,13 @@ def feature_batches(
 ) -> Iterator[Tensor]:
     """What ``extract_features`` returns, batch by batch and on the device."""
     if not len(images):
-        raise ValueError("cannot extract features from no images")
+        raise InputError("cannot extract features from no images")
     with _frozen(backbone, device):
         for views in images.plain_views(view, normalisation, device, batch_size):
             interruption_point("extracting features")
             features = _features(backbone, views, spatial)
             if not features.isfinite().all():
-                raise ValueError(
+                raise InputError(
                     "the backbone's features are not finite: its weights are damaged or its "
                     "training diverged; train it again with a smaller learning rate"
                 )
@@ -105,7 +106,7 @@ def _features(backbone: Backbone, views: Tensor, spatial: bool) -> Tensor:
         return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
     except torch.OutOfMemoryError as error:
         if len(views) == 1:
-            raise RuntimeError(
+            raise MachineError(
                 "the GPU has no memory left for one image: free it or take another one "
                 f"({str(error).splitlines()[0]})"
             ) from None
@@ -116,7 +117,7 @@ def pool_spatially(feature_map: Tensor) -> Tensor:
     """(N, C, h, w), h, w >= 2 -> (N, 4 C): means over windows one smaller than the map."""
     height, width = feature_map.shape[-2:]
     if min(height, width) < 2:
-        raise ValueError(
+        raise InputError(
             f"spatial features need a map of at least 2 x 2, found {height} x {width}: use larger "
             "images or a backbone with a smaller stride"
         )
@@ -146,7 +147,7 @@ def whitening(features: Tensor, ridge: float = 0.1) -> tuple[Tensor, Tensor]:
     Source: Kessy, Lewin and Strimmer 2018 (PCA whitening); the ridge is ours.
     """
     if len(features) < 2:
-        raise ValueError(f"whitening needs at least 2 features, found {len(features)}")
+        raise InputError(f"whitening needs at least 2 features, found {len(features)}")
     values = features.double()
     mean = values.mean(dim=0)
     centred = values - mean
@@ -159,11 +160,11 @@ def _whitening(
 ) -> tuple[Tensor, Tensor]:
     """The mean, and the transform that the covariance asks for; all float64 in, float32 out."""
     if ridge < 0:
-        raise ValueError(f"the whitening ridge must not be negative, found {ridge}")
+        raise InputError(f"the whitening ridge must not be negative, found {ridge}")
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0), vectors.flip(1)
     if not eigenvalues[0] > 1e-12 * mean_square:
-        raise ValueError("whitening needs features that differ, but all are equal: collapsed model")
+        raise InputError("whitening needs features that differ, but all are equal: collapsed model")
     # float32 features carry relative errors of 2^-24; variances below that square are rounding
     alive = eigenvalues > 1e-12 * eigenvalues[0]
     deviations = (eigenvalues + ridge * eigenvalues.mean()).sqrt()
@@ -200,7 +201,7 @@ class Moments:
     def whitening(self, ridge: float = 0.1) -> tuple[Tensor, Tensor]:
         """What ``whitening`` returns for the same features."""
         if self.count < 2:
-            raise ValueError(f"whitening needs at least 2 features, found {self.count}")
+            raise InputError(f"whitening needs at least 2 features, found {self.count}")
         mean_square = float(self._products.diagonal().mean() / self.count)
         return _whitening(self._sum / self.count, self.covariance, mean_square, ridge)
 

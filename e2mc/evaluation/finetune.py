@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.errors import InputError, MachineError
 from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
@@ -52,17 +53,17 @@ class FineTuneProtocol:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
+            raise InputError(f"batch_size must be at least 2, found {self.batch_size}")
         for name in ("epochs", "validate_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
         for name in ("trunk_lr", "head_lr", "weight_decay", "gamma"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+                raise InputError(f"{name} must not be negative, found {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), found {self.momentum}")
+            raise InputError(f"momentum must be in [0, 1), found {self.momentum}")
         if self.schedule not in ("cosine", "step"):
-            raise ValueError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
+            raise InputError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
         self.views(size=1)  # checks crop_scale and flip
 
     def views(self, size: int) -> ViewRecipe:
@@ -114,7 +115,7 @@ def fine_tune(
     Source: eval_semisup.py of SwAV (Caron et al. 2020).
     """
     if len(subset) < 2:
-        raise ValueError(f"fine-tuning needs at least 2 labelled images, found {len(subset)}")
+        raise InputError(f"fine-tuning needs at least 2 labelled images, found {len(subset)}")
     run = _Run(backbone, len(train.classes), protocol, normalisation, view, seed, device)
     splits = {"test": test} | ({"validation": validation} if len(validation) else {})
     chooses = "validation" if len(validation) else "test"
@@ -206,7 +207,7 @@ class _Run:
                 loss.backward()
                 self.optimizer.step()
             except torch.OutOfMemoryError as error:
-                raise RuntimeError(
+                raise MachineError(
                     f"the GPU has no memory left to fine-tune on {len(images)} images at once: try "
                     f"batch_size: {protocol.batch_size // 2}, and the learning rates in proportion "
                     f"({str(error).splitlines()[0]})"
@@ -215,7 +216,7 @@ class _Run:
             seen += len(images)
         mean = total.item() / seen
         if not mean < float("inf"):
-            raise ValueError(
+            raise InputError(
                 f"the fine-tuning loss is {mean} in epoch {self.epoch + 1}: use smaller trunk_lr "
                 f"and head_lr than {self.rates[0]:g} and {self.rates[1]:g}"
             )

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from e2mc.errors import InputError
+
 
 @dataclass(frozen=True)
 class LinearProtocol:
@@ -52,20 +54,20 @@ class LinearProtocol:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
         if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise ValueError(
+            raise InputError(
                 f"learning_rates must hold one or more positive rates, found {self.learning_rates}"
             )
         if sorted(set(self.learning_rates)) != list(self.learning_rates):
-            raise ValueError(f"learning_rates must rise, found {self.learning_rates}")
+            raise InputError(f"learning_rates must rise, found {self.learning_rates}")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), found {self.momentum}")
+            raise InputError(f"momentum must be in [0, 1), found {self.momentum}")
         for name in ("weight_decay", "init_std", "gamma"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+                raise InputError(f"{name} must not be negative, found {getattr(self, name)}")
         if self.schedule not in ("cosine", "step"):
-            raise ValueError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
+            raise InputError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
 
     def factor(self, epoch: int) -> float:
         """What the learning rate is multiplied by in this epoch, counted from 0."""
@@ -115,7 +117,7 @@ class StackedHeads:
     ) -> None:
         sizes = {len(subset) for subset in subsets}
         if len(sizes) != 1 or 0 in sizes:
-            raise ValueError(
+            raise InputError(
                 "label subsets that are trained together need one length of at least 1, found "
                 f"{sorted(sizes)}"
             )
@@ -235,7 +237,7 @@ class _ChannelNorm:
     def __init__(self, weight: Tensor, positions: int) -> None:
         subsets, dim, _, rates = weight.shape
         if (dim - 1) % positions:
-            raise ValueError(f"{dim - 1} features are no multiple of {positions} positions")
+            raise InputError(f"{dim - 1} features are no multiple of {positions} positions")
         self.positions = positions
         shape = (subsets, (dim - 1) // positions)
         self.scale, self.shift = weight.new_ones(*shape, rates), weight.new_zeros(*shape, rates)

@@ -14,6 +14,7 @@ from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import mapped_entropy
+from e2mc.errors import InputError
 from e2mc.methods import Method
 
 SEED = 0  # of the views: every model is measured on the same ones
@@ -36,9 +37,9 @@ class Instrument:
 
     def __post_init__(self) -> None:
         if self.images < 2:
-            raise ValueError(f"images must be at least 2, found {self.images}")
+            raise InputError(f"images must be at least 2, found {self.images}")
         if not self.kappa > 0:
-            raise ValueError(f"kappa must be positive, found {self.kappa}")
+            raise InputError(f"kappa must be positive, found {self.kappa}")
 
 
 def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:

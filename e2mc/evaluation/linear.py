@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2mc.errors import InputError
 from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import FeatureStream
 from e2mc.evaluation.heads import LinearProtocol, StackedHeads, with_ones
@@ -103,7 +104,7 @@ class Probe:
         last = self.heads.evaluation_weight()
         rates = self.protocol.learning_rates
         if not last.isfinite().all():
-            raise ValueError(
+            raise InputError(
                 f"linear heads on {self.features} features diverged: use learning rates below "
                 f"{rates[-1]:g}"
             )
@@ -229,7 +230,7 @@ def train_probes(
     for probe in probes:
         rates = probe.protocol.learning_rates
         if len(rates) > 1 and held_out[probe.features].validation is None:
-            raise ValueError(
+            raise InputError(
                 f"{len(rates)} learning rates would be chosen on the test images: hold validation "
                 "images out, or give one rate"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from e2mc.errors import InputError
+
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
     """Percentage of rows whose label is among the k largest scores.
@@ -15,7 +17,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
         k: 1 <= k <= K.
     """
     if not 1 <= k <= scores.shape[1]:
-        raise ValueError(f"top-{k} accuracy needs at least {k} classes, found {scores.shape[1]}")
+        raise InputError(f"top-{k} accuracy needs at least {k} classes, found {scores.shape[1]}")
     best = scores.topk(k, dim=1).indices
     return 100 * float((best == labels.unsqueeze(1)).any(dim=1).double().mean())
 

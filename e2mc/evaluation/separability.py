@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from e2mc.errors import InputError
 from e2mc.evaluation.metrics import rank_summary, score
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
@@ -74,7 +75,7 @@ def cosine_histograms(
     same = classes[first] == classes[second]
     within, between = similarity[same], similarity[~same].sort().values
     if not len(within) or not len(between):
-        raise ValueError(
+        raise InputError(
             f"{len(rows)} images with {len(classes.unique())} classes have no pair of one class "
             "or none of two: use more images"
         )
@@ -117,7 +118,7 @@ def class_separation(features: Tensor, labels: Tensor) -> float:
     within = 1 - float(means.square().sum(dim=1).mean())
     overall = 1 - float(means.mean(dim=0).square().sum())
     if not overall > 1e-9:
-        raise ValueError("class separation is undefined: all features point in one direction")
+        raise InputError("class separation is undefined: all features point in one direction")
     return 1 - within / overall
 
 
@@ -164,11 +165,11 @@ def labeling_curve(
     d = points.shape[1]
     scale = float(points.square().mean().sqrt())
     if not scale > 0:
-        raise ValueError("random labelings need features that differ, but all are equal")
+        raise InputError("random labelings need features that differ, but all are equal")
     values = (points / scale).numpy()
     counts = [max(1, round(ratio * d)) for ratio in ratios]
     if counts[-1] > len(values):
-        raise ValueError(
+        raise InputError(
             f"{counts[-1]} points are needed for n / d = {ratios[-1]:g}, but there are "
             f"{len(values)} images: use more images or smaller ratios"
         )
@@ -228,7 +229,7 @@ def cover_share(n: int, d: int) -> float:
     Source: Cover 1965, theorem 1; in logarithms, so that any n and d do.
     """
     if n < 1 or d < 1:
-        raise ValueError(f"Cover's count needs n and d of at least 1, found n = {n}, d = {d}")
+        raise InputError(f"Cover's count needs n and d of at least 1, found n = {n}, d = {d}")
     if n <= d:
         return 1.0
     k = torch.arange(d, dtype=torch.float64)

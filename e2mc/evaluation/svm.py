@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from e2mc.data.files import usable_cores
+from e2mc.errors import InputError
 from e2mc.evaluation.metrics import score
 
 WORTH_A_PROCESS = 2**24  # numbers in the features: VOC07 has 5,011 x 8,192
@@ -37,14 +38,14 @@ class SVMProtocol:
 
     def __post_init__(self) -> None:
         if not self.costs or min(self.costs) <= 0:
-            raise ValueError(f"costs must hold one or more positive numbers, found {self.costs}")
+            raise InputError(f"costs must hold one or more positive numbers, found {self.costs}")
         if sorted(set(self.costs)) != list(self.costs):
-            raise ValueError(f"costs must rise, found {self.costs}")
+            raise InputError(f"costs must rise, found {self.costs}")
         if self.folds < 2:
-            raise ValueError(f"folds must be at least 2, found {self.folds}")
+            raise InputError(f"folds must be at least 2, found {self.folds}")
         for name in ("positive_weight", "tolerance", "max_iterations"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+                raise InputError(f"{name} must be positive, found {getattr(self, name)}")
 
 
 def svm_probe(
@@ -86,12 +87,12 @@ def svm_probe(
     for label in range(y.shape[1]):
         found = min(int(y[:, label].sum()), int((~y[:, label]).sum()))
         if found < protocol.folds:
-            raise ValueError(
+            raise InputError(
                 f"class {label} has only {found} training images with it or without it: "
                 f"{protocol.folds}-fold cross-validation needs {protocol.folds} of each"
             )
         if not (y_test[:, label] == 1).any():
-            raise ValueError(f"no test image has class {label}: its precision is undefined")
+            raise InputError(f"no test image has class {label}: its precision is undefined")
     # each fit takes seconds on VOC07; small ones take less than starting a process
     processes = usable_cores() if x.size >= WORTH_A_PROCESS else 1
     fits = Parallel(processes)(
@@ -171,7 +172,7 @@ def precision_envelope_ap(scores: np.ndarray, targets: np.ndarray) -> float:
     """
     targets = np.asarray(targets, dtype=bool)
     if not targets.any():
-        raise ValueError("average precision needs at least one positive target")
+        raise InputError("average precision needs at least one positive target")
     order = np.argsort(-np.asarray(scores), kind="stable")
     ends = np.append(np.diff(np.asarray(scores)[order]) != 0, True)  # last row of each threshold
     hits = np.cumsum(targets[order])[ends]

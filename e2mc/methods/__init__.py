@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from e2mc.errors import InputError
 from e2mc.methods.base import Method, MethodOutput
 from e2mc.methods.byol import BYOL
 from e2mc.methods.deepcluster import DeepCluster
@@ -50,5 +51,5 @@ def create_method(name: str, backbone: nn.Module, **params: object) -> Method:
         ValueError: if no method has this name.
     """
     if name not in METHODS:
-        raise ValueError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
+        raise InputError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
     return METHODS[name](backbone, **params)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2mc.errors import InputError
+
 Batches = Callable[[], Iterator[tuple[Tensor, list[Tensor]]]]
 
 
@@ -173,7 +175,7 @@ def momentum_at(progress: float, first: float, last: float) -> float:
 def check_momentum(first: float, last: float, method: str) -> None:
     """Raise ValueError unless both are momenta, in [0, 1]."""
     if not (0 <= first <= 1 and 0 <= last <= 1):
-        raise ValueError(f"{method}'s ema and ema_last must be in [0, 1], got {first} and {last}.")
+        raise InputError(f"{method}'s ema and ema_last must be in [0, 1], got {first} and {last}.")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -189,7 +191,7 @@ def without_autocast(x: Tensor) -> torch.autocast:
 def expect_global(views: Sequence[Tensor], global_views: int, method: str) -> None:
     """Raise ValueError unless ``global_views`` of the views may be global ones, of two at least."""
     if len(views) < max(2, global_views):
-        raise ValueError(
+        raise InputError(
             f"{method} needs {global_views} global views and at least two views in all, but got "
             f"{len(views)}."
         )
@@ -198,5 +200,5 @@ def expect_global(views: Sequence[Tensor], global_views: int, method: str) -> No
 def expect_two(views: Sequence[Tensor], method: str) -> Sequence[Tensor]:
     """Return `views` if they are two, as methods that compare a pair need."""
     if len(views) != 2:
-        raise ValueError(f"{method} compares two views of each image, but got {len(views)}.")
+        raise InputError(f"{method} compares two views of each image, but got {len(views)}.")
     return views

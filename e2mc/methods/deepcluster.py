@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, gather
+from e2mc.errors import InputError
 from e2mc.methods.base import (
     Batches,
     Method,
@@ -48,7 +49,7 @@ def spherical_kmeans(
     Source: Caron et al., 2020 (arXiv 2006.09882), official function cluster_memory.
     """
     if not clusters <= len(points):
-        raise ValueError(
+        raise InputError(
             f"k-means wants {clusters} clusters of {len(points)} points: use fewer prototypes."
         )
     first = torch.randperm(len(points), generator=generator)[:clusters]
@@ -112,9 +113,9 @@ class DeepCluster(Method):
         super().__init__()
         check_objective(objective)
         if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
+            raise InputError(f"temperature must be positive, got {temperature}.")
         if not prototypes or min(prototypes) < 1:
-            raise ValueError(f"every head needs at least one prototype, got {prototypes}.")
+            raise InputError(f"every head needs at least one prototype, got {prototypes}.")
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
@@ -188,7 +189,7 @@ class DeepCluster(Method):
 
     def _global(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
         if len(views) < self.global_views:
-            raise ValueError(
+            raise InputError(
                 f"DeepCluster needs {self.global_views} global views, but got {len(views)}."
             )
         return views[: self.global_views]

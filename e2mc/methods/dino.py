@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, all_reduce_sum, world_size
+from e2mc.errors import InputError
 from e2mc.methods.base import (
     Method,
     MethodOutput,
@@ -96,11 +97,11 @@ class DINO(Method):
         check_momentum(ema, ema_last, "DINO")
         check_objective(objective)
         if not (temperature > 0 and teacher_temperature > 0):
-            raise ValueError(
+            raise InputError(
                 f"temperatures must be positive, got {temperature} and {teacher_temperature}."
             )
         if not 0 <= centre_momentum <= 1:
-            raise ValueError(f"centre_momentum must be in [0, 1], got {centre_momentum}.")
+            raise InputError(f"centre_momentum must be in [0, 1], got {centre_momentum}.")
         self.backbone = backbone
         self.projector = nn.Sequential(
             nn.Linear(backbone.feature_dim, hidden_dim),

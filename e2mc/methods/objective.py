@@ -10,6 +10,7 @@ from torch import Tensor
 
 from e2mc.criteria.er import entropy, reconstruction
 from e2mc.distributed import Group
+from e2mc.errors import InputError
 
 OBJECTIVES = ("own", "er")
 
@@ -17,9 +18,9 @@ OBJECTIVES = ("own", "er")
 def check_objective(objective: str, kappa: float = 1.0) -> None:
     """Raise ValueError unless the objective is known and kappa positive."""
     if objective not in OBJECTIVES:
-        raise ValueError(f"unknown objective {objective!r}; known are {', '.join(OBJECTIVES)}.")
+        raise InputError(f"unknown objective {objective!r}; known are {', '.join(OBJECTIVES)}.")
     if not kappa > 0:
-        raise ValueError(f"kappa must be positive, got {kappa}.")
+        raise InputError(f"kappa must be positive, got {kappa}.")
 
 
 def er_on_sphere(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, gather, rank, world_size
+from e2mc.errors import InputError
 from e2mc.methods.base import (
     Method,
     MethodOutput,
@@ -84,7 +85,7 @@ class SimCLR(Method):
         super().__init__()
         check_objective(objective, kappa)
         if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
+            raise InputError(f"temperature must be positive, got {temperature}.")
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from e2mc.criteria.er import reconstruction
 from e2mc.distributed import Group, all_reduce_sum, world_size
+from e2mc.errors import InputError
 from e2mc.methods.base import (
     Method,
     MethodOutput,
@@ -132,7 +133,7 @@ class SwAV(Method):
         super().__init__()
         check_objective(objective)
         if queue_length % world_size(group):
-            raise ValueError(
+            raise InputError(
                 f"SwAV's queue_length {queue_length} is not a multiple of the number of ranks, "
                 f"{world_size(group)}: choose one that is."
             )

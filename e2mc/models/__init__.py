@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import nn
 
+from e2mc.errors import InputError
 from e2mc.models.backbone import Backbone
 from e2mc.models.small_resnet import SmallResNet
 
@@ -56,7 +57,7 @@ def check_backbone(name: str) -> None:
     library, _, rest = name.partition(":")
     if name not in BACKBONES and not (rest and library in LIBRARIES):
         known = ", ".join([*BACKBONES, *(f"{library}:<name>" for library in LIBRARIES)])
-        raise ValueError(f"backbone {name!r} does not exist, expected one of {known}")
+        raise InputError(f"backbone {name!r} does not exist, expected one of {known}")
 
 
 __all__ = ["BACKBONES", "SmallResNet", "check_backbone", "create_backbone"]

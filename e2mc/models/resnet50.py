@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
+from e2mc.errors import InputError
+
 
 class PooledNetwork(nn.Sequential):
     """A network of torchvision up to its global average pooling, with torchvision's own keys.
@@ -30,7 +32,7 @@ class PooledNetwork(nn.Sequential):
     def __init__(self, network: nn.Module) -> None:
         children = dict(network.named_children())
         if "avgpool" not in children:
-            raise ValueError(
+            raise InputError(
                 f"torchvision's {type(network).__name__} has no global average pooling: choose a "
                 "ResNet, ResNeXt, RegNet, EfficientNet or MobileNetV3, or one of timm's models"
             )
@@ -81,7 +83,7 @@ def torchvision_backbone(name: str, in_channels: int) -> PooledNetwork:
             ``in_channels`` is not 3.
     """
     if name not in models.list_models():
-        raise ValueError(f"torchvision has no model {name!r}: see torchvision.models.list_models()")
+        raise InputError(f"torchvision has no model {name!r}: see torchvision.models.list_models()")
     if in_channels != 3:
-        raise ValueError(f"torchvision's {name} takes images of 3 channels, not {in_channels}")
+        raise InputError(f"torchvision's {name} takes images of 3 channels, not {in_channels}")
     return PooledNetwork(models.get_model(name, weights=None))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2mc.errors import InputError
+
 
 class TimmBackbone(nn.Module):
     """A network of timm without its classifier; its keys stand behind ``network.``.
@@ -31,11 +33,11 @@ class TimmBackbone(nn.Module):
         try:
             import timm
         except ModuleNotFoundError as error:
-            raise ValueError(
+            raise InputError(
                 f"backbone 'timm:{name}' needs timm: install it with `pip install timm`"
             ) from error
         if not timm.is_model(name):
-            raise ValueError(f"timm has no model {name!r}: see timm.list_models()")
+            raise InputError(f"timm has no model {name!r}: see timm.list_models()")
         self.network: Any = timm.create_model(
             name, pretrained=False, num_classes=0, in_chans=in_channels
         )
@@ -50,7 +52,7 @@ class TimmBackbone(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.network.forward_features(images)
         if features.ndim != 4 or features.shape[1] != self.feature_dim:
-            raise ValueError(
+            raise InputError(
                 f"{type(self.network).__name__} gives no map of features "
                 f"(N, {self.feature_dim}, h, w): use a convolutional network where one is needed"
             )

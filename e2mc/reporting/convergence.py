@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
+from e2mc.errors import InputError
 from e2mc.reporting.entries import select
 from e2mc.reporting.statistics import BASE, headline_scores, paired_difference, spread
 from e2mc.reporting.style import WIDTH, look, style
@@ -32,7 +33,7 @@ def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     """
     shown = study.convergence
     if shown is None:
-        raise ValueError(f"study {study.name} has no curves: add the key `convergence` to its file")
+        raise InputError(f"study {study.name} has no curves: add the key `convergence` to its file")
     kept = select(study, results, study.convergence_rows(), shown.columns, study.seeds.continuation)
     scores = headline_scores(study, kept)
     rows = []
@@ -65,7 +66,7 @@ def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
                     }
                 )
     if not rows:
-        raise ValueError(f"no result belongs to the curves of {shown.base}: run them first")
+        raise InputError(f"no result belongs to the curves of {shown.base}: run them first")
     return pd.DataFrame(rows).sort_values(["column", "curve", "epochs"], kind="stable")
 
 

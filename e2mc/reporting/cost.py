@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from e2mc.errors import InputError
 from e2mc.reporting.entries import select
 from e2mc.reporting.style import PALE, WIDTH, style
 
@@ -86,7 +87,7 @@ def cost_figure(study: Study, costs: pd.DataFrame) -> Figure:
         ValueError: when there is nothing to show.
     """
     if costs.empty:
-        raise ValueError("no run has a cost to show: run the study first")
+        raise InputError("no run has a cost to show: run the study first")
     unit, seconds = next(
         (unit for unit in (("hours", 3600), ("minutes", 60)) if costs["seconds"].max() > unit[1]),
         ("seconds", 1),

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from e2mc.errors import InputError
 from e2mc.reporting.entries import Entry, select, table_entries
 from e2mc.reporting.results import records_by_arm, score_of
 from e2mc.reporting.style import GREY, INK, PALE, WIDTH, look, style
@@ -144,7 +145,7 @@ def gain_figure(study: Study, results: pd.DataFrame, table_names: Sequence[str])
             if entry.difference and entry.arm != "continued":
                 entries.setdefault((entry.base, entry.arm, entry.column, entry.features), entry)
     if not entries:
-        raise ValueError(
+        raise InputError(
             f"no result of {', '.join(table_names)} can be compared with its reference"
         )
     bases = [base for base in study.bases if any(key[0] == base for key in entries)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
+from e2mc.errors import InputError
 from e2mc.reporting.results import ResultError
 from e2mc.reporting.stability import curve_legend, curve_look
 from e2mc.reporting.style import WIDTH, style
@@ -37,7 +38,7 @@ def read_curves(study: Study) -> pd.DataFrame:
         ValueError: when the study measures nothing.
     """
     if study.information is None:
-        raise ValueError(f"study {study.name} has no information: add the key to its file")
+        raise InputError(f"study {study.name} has no information: add the key to its file")
     parts = []
     for run in study.information_runs():
         frame = _read(study.information_path(run))

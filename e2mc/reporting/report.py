@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2mc.errors import MachineError
+
 
 def make_report(study: str, output: Path, targets: Sequence[str]) -> None:
     """Writes one HTML file with every table and figure of the targets, captions and provenance.
@@ -29,7 +31,7 @@ def make_report(study: str, output: Path, targets: Sequence[str]) -> None:
     if done.returncode:
         output.unlink(missing_ok=True)
         said = [line for line in done.stdout.splitlines() if line.strip()]
-        raise RuntimeError(
+        raise MachineError(
             f"the report of {study} could not be made, is `snakemake {' '.join(targets)}` "
             f"finished? {' '.join(said[-3:])}"
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from e2mc.errors import InputError
+
 if TYPE_CHECKING:
     from e2mc.study import Study
 
@@ -19,7 +21,7 @@ ORIGIN = ("spec_hash", "code", "device", "wall_seconds", "peak_memory_mb")
 COLUMNS = RUN + SCORE + ORIGIN
 
 
-class ResultError(ValueError):
+class ResultError(InputError):
     """A result file that cannot be used: which one, and why."""
 
 
@@ -81,7 +83,7 @@ def records_by_arm(
     by_arm = {arm: [record for record in found if record["arm"] == arm] for arm in shown.arms}
     by_arm = {arm: of_arm for arm, of_arm in by_arm.items() if of_arm}
     if not by_arm:
-        raise ValueError(
+        raise InputError(
             f"no {paradigm} result of {shown.base} is of the arms {', '.join(shown.arms)}"
         )
     return by_arm

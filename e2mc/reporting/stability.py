@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from e2mc.errors import InputError
 from e2mc.reporting.layout import signed
 from e2mc.reporting.statistics import BASE, Difference, headline_scores, paired_difference, spread
 from e2mc.reporting.style import INK, WIDTH, style
@@ -71,7 +72,7 @@ def stability_points(study: Study, results: pd.DataFrame) -> list[Point]:
 
     shown = study.stability
     if shown is None:
-        raise ValueError(f"study {study.name} has no stability: add the key to its file")
+        raise InputError(f"study {study.name} has no stability: add the key to its file")
     scores = headline_scores(study, results)
     points = []
     for axis in AXES:
@@ -84,7 +85,7 @@ def stability_points(study: Study, results: pd.DataFrame) -> list[Point]:
             by_seed = {seed: score for (seed, _), score in found.items()}
             points.append(Point(axis, spec.method.name, objective, value, base, by_seed))
     if not any(point.scores for point in points):
-        raise ValueError(f"no result of {study.name} is of stability.column {shown.column}")
+        raise InputError(f"no result of {study.name} is of stability.column {shown.column}")
     order = list(AXES)
     return sorted(
         points, key=lambda p: (order.index(p.axis), p.method, p.objective != "own", p.value)
@@ -181,7 +182,7 @@ def stability_markdown(study: Study, points: Sequence[Point]) -> str:
 
 def _column_label(study: Study) -> str:
     if study.stability is None:
-        raise ValueError(f"study {study.name} has no stability: add the key to its file")
+        raise InputError(f"study {study.name} has no stability: add the key to its file")
     return study.paradigms[study.stability.column].label
 
 

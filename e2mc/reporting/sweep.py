@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from e2mc.errors import InputError
 from e2mc.reporting.entries import select
 from e2mc.reporting.statistics import headline_scores, paired_difference, reference_arm, spread
 
@@ -30,7 +31,7 @@ def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     """
     sweep = study.sweep
     if sweep is None:
-        raise ValueError(f"study {study.name} has no sweep: add the key `sweep` to its file")
+        raise InputError(f"study {study.name} has no sweep: add the key `sweep` to its file")
     kept = select(study, results, sweep.rows, sweep.columns, sweep.seeds)
     scores = headline_scores(study, kept, split="validation")
     rows = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from e2mc.errors import InputError
 from e2mc.reporting import layout
 from e2mc.reporting.entries import Entry, kinds_of_features, select, table_entries
 from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
@@ -79,7 +80,7 @@ def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
     """
     if name not in study.tables:
         there = ", ".join(study.tables)
-        raise ValueError(f"table {name!r} does not exist, expected one of {there}")
+        raise InputError(f"table {name!r} does not exist, expected one of {there}")
     table = study.tables[name]
     results = select(study, results, table.rows, table.columns, study.seeds.continuation)
     entries = table_entries(study, name, results)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from e2mc.errors import InputError
 from e2mc.reporting.results import ResultError
 from e2mc.reporting.style import WIDTH, look, style
 
@@ -56,7 +57,7 @@ def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
     """
     logs = logs[logs["base"] == base]
     if logs.empty:
-        raise ValueError(f"no training log belongs to the base {base}")
+        raise InputError(f"no training log belongs to the base {base}")
     named = {"base", "arm", "base_seed", "seed", *NOT_TERMS}
     terms = [name for name in logs.columns if name not in named and logs[name].notna().any()]
     arms = list(dict.fromkeys(logs["arm"]))

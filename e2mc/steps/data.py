@@ -60,8 +60,8 @@ def index_data(
     Raises:
         DataError: when there is no folder, or a count is not what the study says.
     """
+    from e2mc.checkpoints.download import download
     from e2mc.data.on_disk import find_images
-    from e2mc.models.download import download
 
     assert isinstance(study.data, OnDisk)
     images = study.data.sets[name]

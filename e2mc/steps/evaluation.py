@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
+from e2mc.errors import InputError
 from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import fine_tune
@@ -22,7 +24,6 @@ from e2mc.evaluation.metrics import score
 from e2mc.evaluation.separability import separability
 from e2mc.frozen import FrozenBackbone, ScoresAndDetails, label_subsets, passes
 from e2mc.identity import evaluation_code, evaluation_identity, training_code
-from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint, sha256, write_json
 from e2mc.steps.device import resolve_device
 from e2mc.study import BASE_ARM, SVM, FineTune, Linear, Run, Study
@@ -58,7 +59,7 @@ def evaluate_frozen(
         if isinstance(paradigm, SVM):
             write(name, *backbone.svm(paradigm), watch)
         elif not isinstance(paradigm, Linear):
-            raise ValueError(f"{name} trains the backbone: it is no paradigm of a frozen one")
+            raise InputError(f"{name} trains the backbone: it is no paradigm of a frozen one")
         elif paradigm.views is None:
             write(name, *backbone.linear_cached(paradigm), watch)
         else:

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.images import Splits
 from e2mc.data.source import ImageSource
 from e2mc.data.subsets import stratified_split
 from e2mc.evaluation.information import measure_method
 from e2mc.identity import training_code, training_outputs_identity
-from e2mc.models.checkpoint import load_checkpoint
 from e2mc.state import fingerprint
 from e2mc.steps.device import resolve_device
 from e2mc.study import Run, Study

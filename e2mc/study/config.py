@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from e2mc.slurm import Resources
+from e2mc.cluster.slurm import Resources
 from e2mc.study.parts import Model
 
 DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]

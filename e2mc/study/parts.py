@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2mc.checkpoints.released import FORMATS, KeyMap
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
+from e2mc.errors import InputError
 from e2mc.evaluation.finetune import FineTuneProtocol
 from e2mc.evaluation.heads import LinearProtocol
 from e2mc.evaluation.information import Instrument
 from e2mc.evaluation.svm import SVMProtocol
-from e2mc.models.released import FORMATS, KeyMap
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.spec import Component
 
@@ -108,7 +109,7 @@ class OnDisk(Model):
     @model_validator(mode="after")
     def _has_images(self) -> OnDisk:
         if "images" not in self.sets:
-            raise ValueError("sets: 'images' is missing, the data set of pre-training")
+            raise InputError("sets: 'images' is missing, the data set of pre-training")
         return self
 
     @property
@@ -227,11 +228,11 @@ class Base(Model):
     @model_validator(mode="after")
     def _has_a_beginning(self) -> Base:
         if self.checkpoint is None and self.pretraining is None:
-            raise ValueError("neither checkpoint nor pretraining is given: give one of them")
+            raise InputError("neither checkpoint nor pretraining is given: give one of them")
         if isinstance(self.checkpoint, ReleasedCheckpoint):
             official = FORMATS[self.checkpoint.format]
             if official.method != self.method.name:
-                raise ValueError(
+                raise InputError(
                     f"a released {self.checkpoint.format} checkpoint cannot go on as method "
                     f"{self.method.name!r}: set method.name to {official.method!r}"
                 )
@@ -241,7 +242,7 @@ class Base(Model):
         else:
             restorable = self.pretraining is None or self.pretraining.keep_optimizer
         if self.continued.restore_optimizer and not restorable:
-            raise ValueError(
+            raise InputError(
                 "continued.restore_optimizer is set, but its checkpoint holds no optimizer state "
                 "(only VICReg's released file, or pretraining with keep_optimizer, has one)"
             )
@@ -282,7 +283,7 @@ class Labelled(Paradigm):
     @model_validator(mode="after")
     def _one_choice_of_labels(self) -> Labelled:
         if self.label_list is not None and self.fraction != 1:
-            raise ValueError("give either fraction or label_list, not both")
+            raise InputError("give either fraction or label_list, not both")
         return self
 
 
@@ -301,9 +302,9 @@ class Linear(Labelled):
     @model_validator(mode="after")
     def _views_are_needed(self) -> Linear:
         if self.views is None and (self.spatial or self.protocol.batch_norm):
-            raise ValueError("spatial and batch_norm need views: give the recipe of random views")
+            raise InputError("spatial and batch_norm need views: give the recipe of random views")
         if self.views is not None and self.views.count != 1:
-            raise ValueError(f"views.count must be 1, found {self.views.count}")
+            raise InputError(f"views.count must be 1, found {self.views.count}")
         return self
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from e2mc.errors import InputError
 from e2mc.study.config import Config, merged
 from e2mc.study.parts import Model
 from e2mc.study.study import Study
@@ -16,7 +17,7 @@ from e2mc.study.study import Study
 KINDS = ("linear", "finetune", "svm", "shipped", "released", "own")
 
 
-class StudyError(ValueError):
+class StudyError(InputError):
     """A study or configuration that cannot be used: which file and key, and what is expected."""
 
 

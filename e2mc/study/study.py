@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from e2mc.errors import InputError
 from e2mc.evaluation.information import Instrument
 from e2mc.study.parts import (
     AnyParadigm,
@@ -100,14 +101,14 @@ class Study(Model):
             for base in bases:
                 _known(base, self.bases, f"{where}: base")
                 if self.bases[base].pretraining is None:
-                    raise ValueError(f"{where}: {base} has no pretraining to show")
+                    raise InputError(f"{where}: {base} has no pretraining to show")
         if self.stability is not None:
             _known(self.stability.column, self.paradigms, "stability.column: paradigm")
         if "continued" not in self.arms:
-            raise ValueError("arms: 'continued' is missing, every criterion is compared with it")
+            raise InputError("arms: 'continued' is missing, every criterion is compared with it")
         for name, item in self.arms.items():
             if name == BASE_ARM:
-                raise ValueError("arms: 'base' is the base itself and cannot be defined")
+                raise InputError("arms: 'base' is the base itself and cannot be defined")
             _known(item.reference, self.arms, f"arms.{name}.reference: arm")
             if item.variant_of is not None:
                 _known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
@@ -128,7 +129,7 @@ class Study(Model):
             if isinstance(paradigm, Linear) and not self.data.holds_out(paradigm.dataset):
                 rates = paradigm.protocol.learning_rates
                 if len(rates) > 1:
-                    raise ValueError(
+                    raise InputError(
                         f"{where}.protocol.learning_rates: {len(rates)} rates would be chosen on "
                         f"the test images: set data.sets.{paradigm.dataset}.validation, or give "
                         "one rate"
@@ -153,12 +154,12 @@ class Study(Model):
                     where = f"bases.{name}.{stage}"
                     _accepts(METHODS[base.method.name], recipe.method_params, where)
             if base.converted and self.seeds.base != (0,):
-                raise ValueError(
+                raise InputError(
                     f"seeds.base is {self.seeds.base}, but bases.{name} is one file: set it to [0]"
                 )
         for name in self.stability.ema if self.stability is not None else ():
             if self.momentum(name) is None:
-                raise ValueError(f"stability.ema: {name} has no target network to follow it")
+                raise InputError(f"stability.ema: {name} has no target network to follow it")
         for name, arm in itertools.product(self.bases, self.arms):
             spec = self.training_spec(Run(name, arm, 0, 0))
             changes = self.arms[arm].method_params
@@ -171,12 +172,12 @@ class Study(Model):
             try:
                 create_criterion(spec.criterion.name, **spec.criterion.params)
             except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+                raise InputError(f"{where}: {error}") from error
             window = spec.criterion.params.get("window")
             images = self.bases[name].continued.images or self.data.training_count
             smallest = smallest_part(spec, images)
             if window is not None and window >= smallest:
-                raise ValueError(
+                raise InputError(
                     f"{where}: a window of {window} needs batches of at least {window + 1} "
                     f"images, the smallest part of a batch has {smallest}"
                 )
@@ -279,7 +280,7 @@ class Study(Model):
         base = self.bases[run.base]
         recipe = base.pretraining if run.arm == BASE_ARM else base.continued
         if recipe is None:
-            raise ValueError(
+            raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
         changes: dict[str, Any] = {}
@@ -421,4 +422,4 @@ def _accepts(kind: type, params: dict[str, Any], where: str) -> None:
 
 def _known(name: str, names: Iterable[str], what: str) -> None:
     if name not in names:
-        raise ValueError(f"{what} {name!r} does not exist, expected one of {', '.join(names)}")
+        raise InputError(f"{what} {name!r} does not exist, expected one of {', '.join(names)}")

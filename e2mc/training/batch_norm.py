@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from e2mc.distributed import all_reduce_sum
+from e2mc.errors import InputError
 
 
 def synchronise_batch_norm(module: nn.Module) -> None:
@@ -43,7 +44,7 @@ class _OnCPU(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"expected at least 2 dimensions, found shape {tuple(input.shape)}")
+            raise InputError(f"expected at least 2 dimensions, found shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from e2mc.errors import InputError
+
 Row = dict[str, float]
 
 
@@ -111,7 +113,7 @@ def open_loggers(
     with contextlib.ExitStack() as stack:
         for name in names:
             if name not in LOGGERS:
-                raise ValueError(
+                raise InputError(
                     f"logger {name!r} does not exist, expected one of {', '.join(LOGGERS)}"
                 )
             try:

@@ -20,16 +20,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from e2mc import interruption
+from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError, load_strictly
 from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
 from e2mc.distributed import rank, world_size
 from e2mc.methods import Method, create_method
 from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import Checkpoint, CheckpointError, load_strictly
 from e2mc.optim import create_optimizer, learning_rate_factor
-from e2mc.progress import Progress
+from e2mc.progress import Interrupted, Progress, stop_requested
 from e2mc.state import fingerprint, save_atomically, write_text
 from e2mc.training.batch_norm import synchronise_batch_norm
 from e2mc.training.batches import BatchOrder
@@ -74,7 +73,7 @@ def pretrain(
             a state that was saved with another one is not resumed. Not part of the checkpoint.
 
     Raises:
-        Interrupted: when ``e2mc.interruption`` asked to stop, after the state was saved.
+        Interrupted: when ``e2mc.progress`` asked to stop, after the state was saved.
         TrainingError: when the loss is not finite, there are fewer images than one batch, the
             processes cannot share a batch equally, or the GPU's memory does not suffice.
         CheckpointError: when the weights of ``start`` do not fit the method.
@@ -103,7 +102,7 @@ def pretrain(
                 run.save(state_path)
             progress.step()
             if unfinished and stop:
-                raise interruption.Interrupted(
+                raise Interrupted(
                     f"{what} was asked to stop and did after step {run.step} of {total}; its "
                     f"state is in {state_path}, and the same command goes on from there"
                 )
@@ -275,7 +274,7 @@ class _Run:
 
     def _agree(self, terms: dict[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
         """Whether any rank was asked to stop, and the mean of each term over the ranks."""
-        wish = interruption.requested()
+        wish = stop_requested()
         if world_size() == 1:
             return wish, terms
         values = torch.stack([*terms.values(), torch.tensor(float(wish), device=self.device)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.errors import InputError, MachineError
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 
 
@@ -70,16 +71,16 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         for name in ("epochs", "micro_batches", "augmentation_streams"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
+            raise InputError(f"batch_size must be at least 2, found {self.batch_size}")
         for name in ("micro_batches", "augmentation_streams"):
             if self.batch_size % getattr(self, name):
-                raise ValueError(
+                raise InputError(
                     f"batch_size {self.batch_size} must be a multiple of {name} "
                     f"{getattr(self, name)}"
                 )
 
 
-class TrainingError(RuntimeError):
+class TrainingError(MachineError):
     """A run that cannot go on, with the step and the reason in one sentence."""

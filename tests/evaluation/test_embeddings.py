@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import Checkpoint, CheckpointError
 
 
 def statistics(z, **options):

@@ -8,7 +8,7 @@ from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, PlainView
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import FineTuneProtocol, fine_tune
-from e2mc.interruption import Interrupted
+from e2mc.progress import Interrupted
 
 GREY = Normalisation((0.5,), (0.5,))
 
@@ -125,7 +125,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
     whole = tune(Tiny())
     state = EpochState(tmp_path / "tune.state", "this run")
     batches = iter(range(1000))
-    monkeypatch.setattr("e2mc.interruption.requested", lambda: next(batches) == 4 * 3 + 2)
+    monkeypatch.setattr("e2mc.evaluation.epochs.stop_requested", lambda: next(batches) == 4 * 3 + 2)
     with pytest.raises(Interrupted):
         tune(Tiny(), state=state)
     assert state.load()["epoch"] == 3

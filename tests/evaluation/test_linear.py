@@ -10,7 +10,7 @@ from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.features import CachedFeatures, ViewFeatures, extract_features
 from e2mc.evaluation.heads import LinearProtocol, StackedHeads, schedule_factor
 from e2mc.evaluation.linear import HeldOut, Probe, linear_probe, train_probes
-from e2mc.interruption import Interrupted
+from e2mc.progress import Interrupted
 
 
 def blobs(count: int, classes: int = 4, dim: int = 6, seed: int = 0, spread: float = 1.0):
@@ -328,7 +328,9 @@ def test_heads_that_were_stopped_go_on_exactly(overlapping, tmp_path, monkeypatc
     state = EpochState(tmp_path / "linear.state", "these heads")
     # 4 batches of test images, then 8 pieces per epoch
     pieces = iter(range(1000))
-    monkeypatch.setattr("e2mc.interruption.requested", lambda: next(pieces) == 4 + 8 * 4 + 3)
+    monkeypatch.setattr(
+        "e2mc.evaluation.epochs.stop_requested", lambda: next(pieces) == 4 + 8 * 4 + 3
+    )
     with pytest.raises(Interrupted, match="goes on from its last state"):
         streamed(train, test, subsets, True, state=state)
     assert state.load()["epoch"] == 4

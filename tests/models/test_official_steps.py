@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from e2mc.checkpoints.checkpoint import load_checkpoint
+from e2mc.checkpoints.released import convert_released
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.models import BACKBONES
-from e2mc.models.checkpoint import load_checkpoint
-from e2mc.models.released import convert_released
 from e2mc.models.resnet50 import PooledNetwork
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.loop import pretrain

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torchvision import models
 
+from e2mc.checkpoints.checkpoint import load_strictly
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import load_strictly
 
 
 def without_classifier(network):

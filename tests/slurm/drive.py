@@ -8,10 +8,10 @@ from pathlib import Path
 import steps
 import submitit.core.utils
 
-from e2mc import launching
+from e2mc.cluster import launching
+from e2mc.cluster.console import logged
+from e2mc.cluster.slurm import Resources
 from e2mc.code_hash import Code
-from e2mc.console import logged
-from e2mc.slurm import Resources
 
 RESOURCES = {"poll_seconds": 2, "latency_seconds": 15, "memory_gb": 1}
 

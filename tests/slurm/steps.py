@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from e2mc import interruption
+from e2mc import progress
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.optim import OptimizerSpec, ScheduleSpec
@@ -26,10 +26,10 @@ def count(steps, seconds, output):
         time.sleep(seconds)
         done += 1
         print("step", done, flush=True)
-        if interruption.requested() or done % 3 == 0:
+        if progress.stop_requested() or done % 3 == 0:
             write_text(str(done), state)
-        if interruption.requested():
-            raise interruption.Interrupted
+        if progress.stop_requested():
+            raise progress.Interrupted
     write_text(f"{done} steps, started at {starts.read_text().split()}", output)
 
 

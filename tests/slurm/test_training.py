@@ -3,7 +3,7 @@
 import steps
 import torch
 
-from e2mc.models.checkpoint import load_checkpoint
+from e2mc.checkpoints.checkpoint import load_checkpoint
 
 
 def test_two_nodes_with_two_tasks_equal_one_process(cluster, tmp_path):

@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from e2mc import interruption
+from e2mc import progress
+from e2mc.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.evaluation import information as evaluation
 from e2mc.evaluation.information import Instrument
-from e2mc.interruption import Interrupted
-from e2mc.models.checkpoint import CheckpointError, load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
+from e2mc.progress import Interrupted
 from e2mc.training import loop
 from e2mc.training.loop import pretrain
 from e2mc.training.spec import Component, TrainingError, TrainingSpec
@@ -181,7 +181,7 @@ def test_asked_to_stop_it_saves_and_goes_on(at, images, tmp_path, monkeypatch):
 
     def asked_in_step(run, views):
         if run.step == at:
-            interruption.request()
+            progress.request_stop()
         return advance(run, views)
 
     monkeypatch.setattr(loop._Run, "advance", asked_in_step)
@@ -189,14 +189,14 @@ def test_asked_to_stop_it_saves_and_goes_on(at, images, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match=rf"after step {at + 1} of 8; its state is in"):
         pretrain(spec_of("swav"), images, output)
     assert not output.exists()
-    interruption.clear()
+    progress.forget_stop()
     monkeypatch.setattr(loop._Run, "advance", advance)
     pretrain(spec_of("swav"), images, output)
     assert same(weights(tmp_path / "a" / "checkpoint.pt"), weights(output))
 
 
 def test_asked_to_stop_in_the_last_step_it_finishes(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(interruption, "_wish", True)
+    monkeypatch.setattr(progress, "_wish", True)
     pretrain(spec_of(batch_size=72, epochs=1), images, tmp_path / "checkpoint.pt")
     assert (tmp_path / "checkpoint.pt").exists()
 

@@ -10,12 +10,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from e2mc import interruption
+from e2mc import progress
+from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
-from e2mc.interruption import Interrupted
-from e2mc.models.checkpoint import load_checkpoint
 from e2mc.optim import OptimizerSpec, ScheduleSpec
+from e2mc.progress import Interrupted
 from e2mc.training.batch_norm import synchronise_batch_norm
 from e2mc.training.loop import pretrain
 from e2mc.training.spec import Component, TrainingError, TrainingSpec
@@ -79,11 +79,11 @@ def _train(rank: int, folder: str) -> None:
     # asked on the second rank alone, both stop after the same step, and go on to the same weights
     for method in STOPPED:
         if rank == 1:
-            interruption.request()
+            progress.request_stop()
         output = Path(folder) / f"stopped-{method}" / "checkpoint.pt"
         with pytest.raises(Interrupted, match="after step 1 of 4"):
             pretrain(spec_of(method), images(), output)
-        interruption.clear()
+        progress.forget_stop()
         pretrain(spec_of(method), images(), output)
     dist.destroy_process_group()
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import load_checkpoint
 
 
 def study_with(checkout, checkpoint):

@@ -17,7 +17,7 @@ import torch
 import trees
 import yaml
 
-from e2mc.models.checkpoint import load_checkpoint
+from e2mc.checkpoints.checkpoint import load_checkpoint
 
 STUDY = "studies/paper-small.yaml"
 ROOT = "results/paper-small"

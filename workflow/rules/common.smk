@@ -16,8 +16,8 @@ from e2mc.identity import (
     training_code,
     training_outputs_identity,
 )
-from e2mc.launching import forward_signals, tidy
-from e2mc.models.checkpoint import CheckpointError
+from e2mc.cluster.launching import forward_signals, tidy
+from e2mc.checkpoints.checkpoint import CheckpointError
 from e2mc.state import fingerprint
 from e2mc.study import (
     BASE_ARM,

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from e2mc.console import logged
+from e2mc.cluster.console import logged
 from e2mc.steps import convert_base
 from e2mc.study import load_study
 

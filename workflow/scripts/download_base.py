@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from e2mc.console import logged
-from e2mc.models.download import download
+from e2mc.cluster.console import logged
+from e2mc.checkpoints.download import download
 
 with logged(snakemake.log[0]):
     download(

@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from e2mc import launching, steps
-from e2mc.console import logged
+from e2mc import steps
+from e2mc.cluster import launching
+from e2mc.cluster.console import logged
 from e2mc.identity import evaluation_code
 from e2mc.study import Run, load_config, load_study
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from e2mc.console import logged
+from e2mc.cluster.console import logged
 from e2mc.reporting.report import make_report
 
 with logged(snakemake.log[0]):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from e2mc.console import logged
+from e2mc.cluster.console import logged
 from e2mc.reporting.cost import cost_figure, cost_per_row
 from e2mc.reporting.embeddings import embedding_figure, spectrum_figure
 from e2mc.reporting.figures import save_figure

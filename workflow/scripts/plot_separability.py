@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from e2mc.console import logged
+from e2mc.cluster.console import logged
 from e2mc.reporting.figures import save_figure, separability_figure
 from e2mc.study import load_study
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from e2mc import launching
-from e2mc.console import logged
+from e2mc.cluster import launching
+from e2mc.cluster.console import logged
 from e2mc.identity import training_code
 from e2mc.steps import train
 from e2mc.study import BASE_ARM, Run, load_config, load_study

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from e2mc.console import logged
+from e2mc.cluster.console import logged
 from e2mc.reporting.figures import save_figure
 from e2mc.reporting.results import collect
 from e2mc.reporting.stability import (

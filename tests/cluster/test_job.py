@@ -4,17 +4,18 @@ import json
 
 import pytest
 
-from e2mc import interruption, slurm
+from e2mc import progress
+from e2mc.cluster import slurm
+from e2mc.cluster.job import SlurmJob
 from e2mc.code_hash import Code
-from e2mc.slurm_job import SlurmJob
 
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("e2mc.slurm_job.signal.signal", lambda *_: None)
-    monkeypatch.setattr("e2mc.slurm_job.time.sleep", lambda _: None)
+    monkeypatch.setattr("e2mc.cluster.job.signal.signal", lambda *_: None)
+    monkeypatch.setattr("e2mc.cluster.job.time.sleep", lambda _: None)
 
     def make(step, **values):
         code = Code("training", ("criteria/mmcr.py",))
@@ -35,7 +36,7 @@ def job(tmp_path, monkeypatch):
 
 
 def stopped():
-    raise interruption.Interrupted
+    raise progress.Interrupted
 
 
 def report(folder):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from e2mc import doctor
-from e2mc.models.checkpoint import CheckpointError
+from e2mc.checkpoints.checkpoint import CheckpointError
+from e2mc.cli import doctor
 from e2mc.steps import base_checkpoint
 from e2mc.study import Study, load_study
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = Path(__file__).parents[2] / "studies"
 SHIPPED = Path("checkpoints/vicreg-base0.pt")
 OWN = {"kind": "own", "path": "mine.pt"}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.slurm import Resources
+from e2mc.cluster.slurm import Resources
+from e2mc.cluster.waiting import Task
 from e2mc.state import write_json
-from e2mc.waiting import Task
 
 
 def test_task_goes_to_another_process():
@@ -22,7 +22,7 @@ def test_task_goes_to_another_process():
 
 def test_waiting_does_not_need_torch():
     """Hundreds of rules may wait at once."""
-    script = "import sys, e2mc.waiting; print('torch' in sys.modules)"
+    script = "import sys, e2mc.cluster.waiting; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "False\n"
 
 
@@ -82,7 +82,7 @@ def test_shared_file_systems_show_files_late(task):
 
 def test_who_started_a_rule_behind_a_shell():
     """An older bash stays between Snakemake and the rule's process."""
-    script = "from e2mc import waiting; print(*waiting._starters())"
+    script = "from e2mc.cluster import waiting; print(*waiting._starters())"
     command = ["bash", "-c", '"$0" -c "$1"; true', sys.executable, script]
     shell, starter = subprocess.check_output(command, text=True).split()
     assert int(starter) == os.getpid() and int(shell) != os.getpid()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.estimate import Rates, estimate, read_rates
+from e2mc.cli.estimate import Rates, estimate, read_rates
 from e2mc.study import load_study
 
 GIVEN = {
@@ -17,7 +17,7 @@ IMAGENET, VAL, INAT, INAT_VAL, VOC = 1_281_167, 50_000, 437_513, 24_426, 5011 + 
 
 @pytest.fixture
 def paper(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     return load_study("paper")
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from e2mc import doctor
-from e2mc.cli import main
+from e2mc.cli import doctor, main
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

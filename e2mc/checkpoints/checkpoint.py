@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2mc.errors import InputError
 from e2mc.models import create_backbone
 from e2mc.models.backbone import Backbone
 from e2mc.state import save_atomically
@@ -35,7 +36,7 @@ DAMAGED = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used, with the file and the reason in one sentence."""
 
 

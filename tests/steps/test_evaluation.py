@@ -7,7 +7,7 @@ import pytest
 from e2mc.steps.evaluation import _code_versions
 from e2mc.study import Run, load_study
 
-STUDY = load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
+STUDY = load_study(str(Path(__file__).parents[2] / "studies/fashion.yaml"))
 BASE = Run("vicreg", "base", 0, None)
 ARM = Run("vicreg", "e2mc", 0, 1)
 

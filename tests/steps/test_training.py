@@ -10,7 +10,7 @@ from e2mc.data.images import ImageSet, Splits
 from e2mc.steps import train, training
 from e2mc.study import Run, Study, load_study
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = Path(__file__).parents[2] / "studies"
 RUN = Run("vicreg", "base", 0, None)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from e2mc.errors import InputError
 from e2mc.frozen import passes
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
@@ -54,13 +55,13 @@ class Rates:
     def __post_init__(self) -> None:
         for name, rate in self.images_per_second.items():
             if not rate > 0:
-                raise ValueError(f"the rate of {name} is {rate}, it must be positive")
+                raise InputError(f"the rate of {name} is {rate}, it must be positive")
 
     def hours(self, what: str, images: float) -> float:
         """How long so many images take; ValueError where the rate is not known."""
         if what not in self.images_per_second:
             known = ", ".join(self.images_per_second) or "none"
-            raise ValueError(
+            raise InputError(
                 f"no rate for {what}: measure it or give it in images per second (known: {known})"
             )
         return images / self.images_per_second[what] / 3600
@@ -74,14 +75,14 @@ def read_rates(path: Path) -> Rates:
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or not set(COLUMNS) <= rows[0].keys():
-        raise ValueError(f"{path} holds no rates: expected rows with columns {', '.join(COLUMNS)}")
+        raise InputError(f"{path} holds no rates: expected rows with columns {', '.join(COLUMNS)}")
     devices = sorted({row["device"] for row in rows})
     if len(devices) > 1:
-        raise ValueError(f"{path} holds rates of several devices: {', '.join(devices)}")
+        raise InputError(f"{path} holds rates of several devices: {', '.join(devices)}")
     try:
         rates = {row["what"]: float(row["images_per_second"]) for row in rows}
     except ValueError as error:
-        raise ValueError(f"{path}: images_per_second must be numbers: {error}") from None
+        raise InputError(f"{path}: images_per_second must be numbers: {error}") from None
     return Rates(rates, f"measured on {devices[0]}, {path}")
 
 
@@ -200,7 +201,7 @@ class _Cost:
 def _images(study: Study, dataset: str) -> Images:
     """A data set and its counts; ValueError for a study that does not state them."""
     if not isinstance(study.data, OnDisk):
-        raise ValueError(
+        raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
             "with data on disk"
         )

@@ -17,9 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2mc.checkpoints.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    CheckpointError,
+    load_strictly,
+    read_tensors,
+)
+from e2mc.errors import InputError
 from e2mc.methods import Method, create_method
 from e2mc.models import create_backbone
-from e2mc.models.checkpoint import FORMAT, Checkpoint, CheckpointError, load_strictly, read_tensors
 from e2mc.optim import OptimizerSpec, create_optimizer
 from e2mc.state import sha256
 
@@ -85,7 +92,7 @@ class KeyMap:
 
     def __post_init__(self) -> None:
         if not self.prefixes:
-            raise ValueError("prefixes is empty: map at least one prefix, e.g. {'': 'backbone.'}")
+            raise InputError("prefixes is empty: map at least one prefix, e.g. {'': 'backbone.'}")
 
 
 def convert_released(

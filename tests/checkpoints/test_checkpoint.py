@@ -4,14 +4,14 @@ import pickle
 import pytest
 import torch
 
-from e2mc.models import create_backbone
-from e2mc.models.checkpoint import (
+from e2mc.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     load_strictly,
     read_tensors,
 )
+from e2mc.models import create_backbone
 
 
 def checkpoint_of(backbone):

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from e2mc.errors import InputError, MachineError
+
 # a job in any other state is still to run, runs or is being requeued
 END_STATES = {
     "BOOT_FAIL": "the node failed to boot",
@@ -77,7 +79,7 @@ _NO_ANSWER = "no answer: "
 _WHOLE = "\n."  # the end of an answer whose writer was not killed meanwhile
 
 
-class Unreachable(RuntimeError):
+class Unreachable(MachineError):
     """slurmctld does not answer now; it may later."""
 
 
@@ -126,31 +128,31 @@ class Resources:
         at_least = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "time_minutes": 1}
         for name, least in (at_least | {"signal_seconds": 1, "max_requeues": 0}).items():
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
+                raise InputError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if self.memory_gb is not None and not self.memory_gb > 0:
-            raise ValueError(f"memory_gb must be above 0, found {self.memory_gb}")
+            raise InputError(f"memory_gb must be above 0, found {self.memory_gb}")
         if not self.poll_seconds >= 1:
-            raise ValueError(f"poll_seconds must be at least 1, found {self.poll_seconds}")
+            raise InputError(f"poll_seconds must be at least 1, found {self.poll_seconds}")
         if self.tasks_per_node is not None:
             if self.gpus_per_node:
-                raise ValueError(
+                raise InputError(
                     "tasks_per_node is for jobs without GPUs, with GPUs there is one task per GPU: "
                     "remove it or set gpus_per_node to 0"
                 )
             if self.tasks_per_node < 1:
-                raise ValueError(f"tasks_per_node must be at least 1, found {self.tasks_per_node}")
+                raise InputError(f"tasks_per_node must be at least 1, found {self.tasks_per_node}")
         if self.signal_seconds >= 60 * self.time_minutes:
-            raise ValueError(
+            raise InputError(
                 f"signal_seconds is {self.signal_seconds}, a job of {self.time_minutes} minutes "
                 "would be told to stop when it starts: lower it or raise time_minutes"
             )
         if not self.latency_seconds >= 0:
-            raise ValueError(f"latency_seconds must not be negative, found {self.latency_seconds}")
+            raise InputError(f"latency_seconds must not be negative, found {self.latency_seconds}")
         for name, value in self.sbatch.items():
             if name.replace("_", "-") in OWN_OPTIONS:
-                raise ValueError(f"sbatch: {name} is up to the launcher: remove it")
+                raise InputError(f"sbatch: {name} is up to the launcher: remove it")
             if value is False:
-                raise ValueError(f"sbatch: {name} is false: leave it out")
+                raise InputError(f"sbatch: {name} is false: leave it out")
 
     def on_one_rank(self) -> Resources:
         """The same for a step that one process with at most one GPU does."""
@@ -238,7 +240,7 @@ def _shared_answer() -> Iterator[Any]:
     folder = Path(tempfile.gettempdir()) / f"e2mc-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{folder} belongs to somebody else: set TMPDIR to a folder of your own")
+        raise MachineError(f"{folder} belongs to somebody else: set TMPDIR to a folder of your own")
     cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
     with (folder / f"squeue-{cluster}").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -295,7 +297,7 @@ def _run(command: list[str]) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise RuntimeError(
+        raise MachineError(
             f"{command[0]} is not on this machine: use the launcher slurm where sbatch works, or "
             "set launcher: local in config.yaml"
         ) from error

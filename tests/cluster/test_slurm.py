@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from e2mc import slurm
-from e2mc.slurm import Resources, Unreachable
+from e2mc.cluster import slurm
+from e2mc.cluster.slurm import Resources, Unreachable
 from e2mc.study import StudyError, load_config
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from e2mc import interruption
+from e2mc import progress
 from e2mc.cli import main, make_parser
 from e2mc.study import load_study
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -230,10 +230,10 @@ def test_completion_knows_every_command(shell, capsys):
 
 
 def test_first_signal_asks_to_stop_and_the_second_one_stops():
-    with interruption.on_signals():
+    with progress.stop_on_signals():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.requested()
+        assert progress.stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert not interruption.requested()
+    assert not progress.stop_requested()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

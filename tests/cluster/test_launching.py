@@ -1,9 +1,9 @@
 import pytest
 
-from e2mc import launching, slurm
+from e2mc.cluster import launching, slurm
+from e2mc.cluster.launching import tidy
+from e2mc.cluster.slurm import Resources
 from e2mc.code_hash import Code
-from e2mc.launching import tidy
-from e2mc.slurm import Resources
 from e2mc.state import write_json
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2mc.models.released import FORMATS
+from e2mc.checkpoints.released import FORMATS
 from e2mc.study import (
     Config,
     ReleasedCheckpoint,
@@ -18,12 +18,12 @@ from e2mc.study import (
 
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="module")
 def study():
-    return load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
+    return load_study(str(Path(__file__).parents[2] / "studies/fashion.yaml"))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path("studies").glob("*.yaml")))

@@ -20,8 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from e2mc import interruption, slurm
+from e2mc import progress
+from e2mc.cluster import slurm
 from e2mc.code_hash import Code
+from e2mc.errors import MachineError
 from e2mc.state import write_json
 
 
@@ -53,14 +55,14 @@ class SlurmJob:
 
     def __call__(self) -> None:
         for number in (signal.SIGUSR2, signal.SIGTERM):
-            signal.signal(number, lambda *_: interruption.request())
+            signal.signal(number, lambda *_: progress.request_stop())
         self._report_path.unlink(missing_ok=True)
         try:
             self._go_to_workdir()
             self._check_code()
             with _process_group():
                 self.step(*self.arguments)
-        except interruption.Interrupted:
+        except progress.Interrupted:
             if _rank() == 0:
                 self._go_on_later()
             # not an error; submitit writes results of what returns, and this is none
@@ -85,7 +87,7 @@ class SlurmJob:
         now = self.code.versions()
         changed = [part for part in self.versions | now if now.get(part) != self.versions.get(part)]
         if changed:
-            raise RuntimeError(
+            raise MachineError(
                 f"the code of {', '.join(changed)} has changed since this job was submitted: run "
                 "the same again"
             )

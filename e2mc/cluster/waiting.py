@@ -1,7 +1,7 @@
 """Waits for the SLURM job of a task, shows what it does, and collects what it made.
 
 A rule waits for days perhaps, and hundreds of them at once. So it goes on as ``python -m
-e2mc.waiting``, a process without PyTorch, which takes a tenth of the memory.
+e2mc.cluster.waiting``, a process without PyTorch, which takes a tenth of the memory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from e2mc import slurm
-from e2mc.console import announce, terminal, told_on
-from e2mc.slurm import END_STATES, NEVER_STARTS, OUT_OF_MEMORY, QueuedJob, Resources
+from e2mc.cluster import slurm
+from e2mc.cluster.console import announce, terminal, told_on
+from e2mc.cluster.slurm import END_STATES, NEVER_STARTS, OUT_OF_MEMORY, QueuedJob, Resources
+from e2mc.errors import MachineError
 
 LAST_LINES = 12
 TAIL_BYTES = 16_384
@@ -33,12 +34,12 @@ STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _stopped_by: int | None = None  # the signal that came
 
 
-class JobError(RuntimeError):
+class JobError(MachineError):
     """A SLURM job that failed: why, where its log is, and the log's last lines."""
 
 
 class Task:
-    """The files of a task and its jobs, see ``e2mc.launching``.
+    """The files of a task and its jobs, see ``e2mc.cluster.launching``.
 
     Args:
         step: name of the function that makes the outputs.
@@ -321,7 +322,7 @@ def wait_in_small_process(task: Task, job: str) -> None:
     assert handle is not None
     os.set_inheritable(handle, True)
     sys.stderr.flush()
-    command = [sys.executable, "-m", "e2mc.waiting", task.as_text(), job]
+    command = [sys.executable, "-m", "e2mc.cluster.waiting", task.as_text(), job]
     with signals_blocked():  # until the new process notes them
         pause(0)  # none came before
         os.execv(sys.executable, [*command, str(handle), json.dumps(_started_by)])

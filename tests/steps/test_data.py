@@ -116,6 +116,6 @@ def test_list_is_downloaded_and_checked(study, served, tmp_path):
 
 
 def test_study_in_memory_has_nothing_to_check(study):
-    fashion = load_study(str(Path(__file__).parents[1] / "studies/fashion.yaml"))
+    fashion = load_study(str(Path(__file__).parents[2] / "studies/fashion.yaml"))
     with pytest.raises(DataError, match="study fashion has no images on disk"):
         check_data(fashion, {})

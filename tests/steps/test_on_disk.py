@@ -9,7 +9,7 @@ import pytest
 import trees
 
 from e2mc import steps
-from e2mc.interruption import Interrupted
+from e2mc.progress import Interrupted
 from e2mc.study import BASE_ARM, Run, load_study
 
 RUN = Run("swav", BASE_ARM, 0, None)
@@ -81,7 +81,7 @@ def test_evaluations_that_were_stopped_go_on_exactly(step, names, prepared, tmp_
     whole = evaluate(prepared, step, names, tmp_path / "whole")
     calls = iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr("e2mc.interruption.requested", lambda: next(calls) == 3)
+        patch.setattr("e2mc.evaluation.epochs.stop_requested", lambda: next(calls) == 3)
         with pytest.raises(Interrupted):
             evaluate(prepared, step, names, tmp_path / "stopped")
     assert list((tmp_path / "stopped").glob("*.state"))  # it had finished an epoch

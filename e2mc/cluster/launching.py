@@ -33,12 +33,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from e2mc import slurm
-from e2mc.code_hash import Code
-from e2mc.console import announce, terminal
-from e2mc.slurm import UNREACHABLE, QueuedJob, Resources, Unreachable
-from e2mc.state import fingerprint, write_json
-from e2mc.waiting import (
+from e2mc.cluster import slurm
+from e2mc.cluster.console import announce, terminal
+from e2mc.cluster.slurm import UNREACHABLE, QueuedJob, Resources, Unreachable
+from e2mc.cluster.waiting import (
     Stopped,
     Task,
     files_below,
@@ -48,6 +46,9 @@ from e2mc.waiting import (
     stop_signals,
     wait_in_small_process,
 )
+from e2mc.code_hash import Code
+from e2mc.errors import InputError, MachineError
+from e2mc.state import fingerprint, write_json
 
 # an sbatch that got no answer may have left a job, which the queue shows late
 UNSURE_SECONDS = 60.0
@@ -66,7 +67,7 @@ def run(
 ) -> None:
     """Calls ``step(*arguments)`` here, or in a SLURM job that is found or submitted and waited for.
 
-    In a rule (see ``e2mc.console.logged``) a small process waits in the place of this one: nothing
+    In a rule (see ``e2mc.cluster.console.logged``) a small process waits in this place: nothing
     that stands after the call is done.
 
     Args:
@@ -117,7 +118,7 @@ class _Submission(Task):
     ) -> None:
         paths = sorted(_absolute(path) for path in outputs)
         if len({path.parent for path in paths}) != 1:
-            raise ValueError(f"the outputs of {step.__name__} must lie in one folder: {outputs}")
+            raise InputError(f"the outputs of {step.__name__} must lie in one folder: {outputs}")
         names = [path.name for path in paths]
         key = fingerprint({"outputs": sorted(names)})[:6]
         folder = paths[0].parent / "slurm" / f"{step.__name__}-{key}"
@@ -232,13 +233,13 @@ class _Submission(Task):
                 said = " ".join(str(error).split())
                 if UNREACHABLE.search(said):
                     raise Unreachable(f"sbatch: {said}") from error
-                raise RuntimeError(f"sbatch refuses the job for {self.name}: {said}") from error
+                raise MachineError(f"sbatch refuses the job for {self.name}: {said}") from error
             self._write_record(job.job_id)
         announce(f"SLURM job {job.job_id} is to make {self.name}")
         return job.job_id
 
     def _job(self) -> Any:
-        from e2mc.slurm_job import SlurmJob
+        from e2mc.cluster.job import SlurmJob
 
         return SlurmJob(
             step=self.step,

@@ -6,7 +6,7 @@ import pytest
 
 
 def run_script(tmp_path, body):
-    script = "from e2mc.console import logged\nwith logged('step.log'):\n"
+    script = "from e2mc.cluster.console import logged\nwith logged('step.log'):\n"
     script += textwrap.indent(textwrap.dedent(body), "    ")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -4,10 +4,10 @@ import official
 import pytest
 import torch
 
+from e2mc.checkpoints.checkpoint import CheckpointError, load_checkpoint
+from e2mc.checkpoints.released import KeyMap, convert_own, convert_released, inspect_checkpoint
 from e2mc.methods import create_method
 from e2mc.models import BACKBONES, create_backbone
-from e2mc.models.checkpoint import CheckpointError, load_checkpoint
-from e2mc.models.released import KeyMap, convert_own, convert_released, inspect_checkpoint
 from e2mc.models.resnet50 import PooledNetwork
 
 WIDTH, LAYERS = 8, (1, 1, 1, 1)
@@ -217,7 +217,7 @@ def test_optimizer_state_that_does_not_fit(save):
 
 
 def convert_content(path):
-    from e2mc.models.released import _read
+    from e2mc.checkpoints.released import _read
 
     return _read(path)
 
