@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -267,10 +267,27 @@ class Arm(Model):
 
 
 class Paradigm(Model):
-    """One way of scoring a checkpoint; also a column of the tables."""
+    """One way of scoring a checkpoint; also a column of the tables.
+
+    Attributes:
+        metric: of its headline score.
+        stage: what the figure of costs calls it.
+        selects_epochs: whether it has a score of the best epoch beside that of the last.
+        tells_saturation: whether it shows that a base was not trained to its end.
+        kinds_of_features: on which features it has scores.
+    """
+
+    metric: ClassVar[str]
+    stage: ClassVar[str]
+    selects_epochs: ClassVar[bool] = False
+    tells_saturation: ClassVar[bool] = False
 
     label: str
     dataset: Name = "images"
+
+    @property
+    def kinds_of_features(self) -> tuple[str, ...]:
+        return ("raw",)
 
 
 class Labelled(Paradigm):
@@ -288,6 +305,11 @@ class Labelled(Paradigm):
 
 
 class Linear(Labelled):
+    metric = "top1"
+    stage = "linear classifiers"
+    selects_epochs = True
+    tells_saturation = True
+
     kind: Literal["linear"]
     features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
     views: ViewRecipe | None = Field(
@@ -307,13 +329,24 @@ class Linear(Labelled):
             raise InputError(f"views.count must be 1, found {self.views.count}")
         return self
 
+    @property
+    def kinds_of_features(self) -> tuple[str, ...]:
+        return self.features
+
 
 class FineTune(Labelled):
+    metric = "top1"
+    stage = "fine-tuning"
+    selects_epochs = True
+
     kind: Literal["finetune"]
     protocol: FineTuneProtocol
 
 
 class SVM(Paradigm):
+    metric = "map"
+    stage = "SVM"
+
     kind: Literal["svm"]
     protocol: SVMProtocol
 
