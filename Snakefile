@@ -14,35 +14,15 @@ wildcard_constraints:
     arm="|".join([BASE_ARM, *STUDY.arms]),
     seeds=r"base\d+(-cont\d+)?",
     base_seed=r"\d+",
-    table="|".join(STUDY.tables),
-
 
 report: "workflow/report/workflow.rst"
-
-
-localrules:
-    all,
-    table1,
-    table2,
-    ablations,
-    bases,
-    check_data,
-    separability,
-    convergence,
-    full_report,
-    report,
-    er,
 
 
 rule all:
     default_target: True
     input:
-        [table_files(name) for name in STUDY.main_tables],
-        figure_files("separability"),
-        figure_files("gains"),
-        [path for name in DIAGNOSTICS for path in figure_files(name)],
-        f"{ROOT}/results.csv",
-        er_files(),
+        [path for name in STUDY.main_tables for path in STUDY.table_results(name)],
+        result_files([STUDY.separability], ["separability", "embeddings"]),
 
 
 include: "workflow/rules/data.smk"
@@ -50,4 +30,3 @@ include: "workflow/rules/bases.smk"
 include: "workflow/rules/continued.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/er.smk"

@@ -7,6 +7,7 @@ function that makes it stands beside its step, in ``e2mc.steps``. Nothing here n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -85,14 +86,19 @@ class Task:
         outputs = {name: str(folder / Path(path).name) for name, path in self.outputs.items()}
         return dataclasses.replace(self, outputs=outputs)
 
+    @functools.cached_property
     def lines(self) -> list[str]:
-        """Everything that decides the outputs, a value and its name in each line."""
+        """Everything that decides the outputs: a value and its name in each line, code by folder."""
         values = [f"{name}: {json.dumps(value)}" for name, value in flat(self.decides)]
-        return values + [f"code of {file}: {version}" for file, version in self.code.items()]
+        folders: dict[str, list[str]] = {}
+        for file, version in self.code.items():
+            folder, _, name = file.rpartition("/")
+            folders.setdefault(folder, []).append(f"{name} {version}")
+        return values + [f"code of {name}/: {', '.join(files)}" for name, files in folders.items()]
 
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with any of ``lines``."""
-        return hashlib.sha256("\n".join(self.lines()).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:12]
 
     def expect(self, now: Task) -> None:
         """Raises InputError where the study or the code has changed since the task was planned.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from e2mc.errors import InputError
+from e2mc.methods import Method, create_method
 from e2mc.models import create_backbone
 from e2mc.models.backbone import Backbone
 from e2mc.state import save_atomically
@@ -64,6 +65,11 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def made_with(self) -> dict[str, Any] | None:
+        """The values that decided it; None where it does not say, such as a shipped one."""
+        return self.provenance.get("made_with")
+
     def save(self, path: Path) -> None:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         save_atomically({"format": FORMAT, **content}, path)
@@ -79,6 +85,21 @@ class Checkpoint:
         }
         load_strictly(backbone, weights, f"backbone {self.backbone}")
         return backbone.to(memory_format=torch.channels_last).eval()
+
+    def load_method(self) -> Method:
+        """The method with backbone, heads and their weights, on the CPU.
+
+        What belongs to a run and not to the model, such as a queue, is as in a new run.
+
+        Raises:
+            CheckpointError: when a weight is missing, unexpected or of another shape.
+        """
+        backbone = create_backbone(self.backbone, self.in_channels)
+        method = create_method(self.method, backbone, **self.method_params)
+        fresh = method.state_dict()
+        run_state = {key: fresh[key] for key in method.run_state}
+        load_strictly(method, self.model | run_state, f"method {self.method}")
+        return method.to(memory_format=torch.channels_last)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

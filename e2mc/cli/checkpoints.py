@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,40 +43,35 @@ def checkpoint_commands(commands: Any) -> None:
 
 
 def _download(options: argparse.Namespace) -> Reply:
-    from dataclasses import asdict
-
-    from e2mc.checkpoints.download import download
-    from e2mc.study import ReleasedCheckpoint, load_study
+    from e2mc.checkpoints.download import recorded_source
+    from e2mc.steps.checkpoints import download_task
+    from e2mc.study import load_study
 
     study = load_study(options.study)
-    released = base_of(study, options.base).checkpoint
-    if not isinstance(released, ReleasedCheckpoint):
-        raise InputError(f"base {options.base!r} of study {study.name} is no released checkpoint")
-    path = study.download_path(options.base)
-    source = download(released.url, path, expected_sha256=released.sha256)
+    base_of(study, options.base)
+    task = download_task(study, options.base)
+    task.perform()
+    path = task.output("original")
+    source = recorded_source(path)
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
     return Reply(text, {"file": str(path), **asdict(source)})
 
 
 def _convert(options: argparse.Namespace) -> Reply:
-    from e2mc.steps import convert_base
-    from e2mc.study import OwnCheckpoint, load_study
+    from e2mc.steps.checkpoints import conversion_task
+    from e2mc.study import ReleasedCheckpoint, load_study
 
     study = load_study(options.study)
     base = base_of(study, options.base)
-    if not base.converted:
-        raise InputError(f"base {options.base!r} of study {study.name} needs no conversion")
-    original = study.download_path(options.base)
-    if isinstance(base.checkpoint, OwnCheckpoint):
-        original = Path(base.checkpoint.path)
-    elif not original.exists():
+    task = conversion_task(study, options.base)
+    original = task.input("original")
+    if isinstance(base.checkpoint, ReleasedCheckpoint) and not original.exists():
         raise InputError(
             f"{original} does not exist: run `e2mc checkpoint download --study {study.name} "
             f"--base {options.base}` first"
         )
-    output = study.converted_path(options.base)
-    convert_base(study, options.base, original, output)
-    return written({"checkpoint": output})
+    task.perform()
+    return written({"checkpoint": task.output("checkpoint")})
 
 
 def _inspect(options: argparse.Namespace) -> Reply:

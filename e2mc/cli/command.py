@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2mc.errors import InputError
+from e2mc.errors import expect_known
 
 if TYPE_CHECKING:
     from e2mc.study import Base, Study
@@ -60,7 +60,6 @@ def written(outputs: dict[str, Path]) -> Reply:
 
 
 def base_of(study: Study, name: str) -> Base:
-    """A base of the study; ValueError when there is none of that name."""
-    if name not in study.bases:
-        raise InputError(f"base {name!r} does not exist, expected one of {', '.join(study.bases)}")
+    """A base of the study; InputError when there is none of that name."""
+    expect_known(name, study.bases, "base")
     return study.bases[name]

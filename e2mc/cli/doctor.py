@@ -195,7 +195,7 @@ def _prepared(study: Any) -> Finding:
 
 def _checkpoints(study: Any) -> Iterable[Finding]:
     from e2mc.checkpoints.checkpoint import CheckpointError
-    from e2mc.steps import verify_shipped
+    from e2mc.steps.checkpoints import verify_shipped
     from e2mc.study import ShippedCheckpoint
 
     good = []

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from e2mc.cli.command import Reply, add
-from e2mc.cli.run import add_run, checkpoint_of, launch, needed, run_of
-from e2mc.errors import InputError
-
-if TYPE_CHECKING:
-    from e2mc.study import LaunchedRule, Run, Study
+from e2mc.cli.run import add_run, checkpoint_of, do, run_of
 
 
 def evaluation_commands(commands: Any) -> None:
@@ -21,11 +17,15 @@ def evaluation_commands(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "score a checkpoint under one paradigm",
+        "score a checkpoint under one paradigm, or measure it",
         "e2mc evaluate --base vicreg --arm e2mc --paradigm linear_1",
     )
     add_run(evaluate, arm=True)
-    evaluate.add_argument("--paradigm", required=True, help="of the study, e.g. linear_1")
+    evaluate.add_argument(
+        "--paradigm",
+        required=True,
+        help="of the study, e.g. linear_1, or separability, embeddings, information",
+    )
     separability = add(
         commands,
         "separability",
@@ -45,49 +45,26 @@ def evaluation_commands(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> Reply:
-    from e2mc.study import FineTune
-
-    study, run = run_of(options, options.arm)
-    if options.paradigm not in study.paradigms:
-        raise InputError(
-            f"paradigm {options.paradigm!r} does not exist, expected one of "
-            f"{', '.join(study.paradigms)}"
-        )
-    paradigm = study.paradigms[options.paradigm]
-    rule: LaunchedRule
-    rule = "evaluate_fine_tuned" if isinstance(paradigm, FineTune) else "evaluate_frozen"
-    return _scored(study, run, [options.paradigm], paradigm.dataset, rule, options)
+    return _scored([options.paradigm], options)
 
 
 def _separability(options: argparse.Namespace) -> Reply:
-    study, run = run_of(options, options.arm)
-    return _scored(study, run, ["separability", "embeddings"], "images", "measure", options)
+    return _scored(["separability", "embeddings"], options)
 
 
 def _information(options: argparse.Namespace) -> Reply:
+    return _scored(["information"], options)
+
+
+def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
+    """Scores a run as its rule does."""
+    from e2mc.steps.evaluation import evaluation_task
+
     study, run = run_of(options, options.arm)
-    return _scored(study, run, ["information"], "images", "measure", options)
-
-
-def _scored(
-    study: Study,
-    run: Run,
-    paradigms: list[str],
-    dataset: str,
-    rule: LaunchedRule,
-    options: argparse.Namespace,
-) -> Reply:
-    """Scores a run as the rule does, whose step has its name."""
-    from e2mc import steps
-    from e2mc.identity import evaluation_code, evaluation_identity
-
-    datasets = {dataset: needed(study, dataset)}
-    outputs = {name: study.result_path(run, name) for name in paradigms}
-    identity = {name: evaluation_identity(study, run, name) for name in paradigms}
-    arguments = (study, run, checkpoint_of(study, run), datasets, outputs, options.device)
-    code = evaluation_code(study, run)
-    launch(getattr(steps, rule), arguments, outputs, identity, code, rule, options)
-    return _results(outputs)
+    rule = study.paradigm(paradigms[0], run.base).job
+    checkpoint = checkpoint_of(study, run)
+    task = evaluation_task(study, run, paradigms, checkpoint, device=options.device)
+    return _results(do(task, rule, options))
 
 
 def _results(outputs: dict[str, Path]) -> Reply:

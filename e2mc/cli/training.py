@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from e2mc.cli.command import Reply, add, add_study, written
-from e2mc.cli.run import add_run, base_checkpoint, launch, needed, run_of
+from e2mc.cli.run import add_run, base_checkpoint, do, run_of
 from e2mc.errors import InputError
-
-if TYPE_CHECKING:
-    from e2mc.study import LaunchedRule, Run, Study
 
 
 def training_commands(commands: Any) -> None:
@@ -69,18 +66,17 @@ def _add_loggers(parser: Any) -> None:
 
 
 def _data(options: argparse.Namespace) -> Reply:
-    from e2mc.steps import prepare_data
+    from e2mc.steps.data import preparation_task
     from e2mc.study import load_study, read_config
 
-    study = load_study(options.study)
-    outputs = {name: study.dataset_path(name) for name in study.data.names}
     folder = options.folder or read_config().data_folders.get("fashion-mnist")
-    prepare_data(study, folder, study.root / "data" / "downloads", outputs)
-    return written(outputs)
+    task = preparation_task(load_study(options.study), folder)
+    task.perform()
+    return written({name: Path(path) for name, path in task.outputs.items()})
 
 
 def _check_data(options: argparse.Namespace) -> Reply:
-    from e2mc.steps import check_data
+    from e2mc.steps.data import check_data
     from e2mc.study import load_study, read_config
 
     folders: dict[str, Path | None] = dict(read_config().data_folders.items())
@@ -89,41 +85,21 @@ def _check_data(options: argparse.Namespace) -> Reply:
 
 
 def _pretrain(options: argparse.Namespace) -> Reply:
+    from e2mc.steps.training import training_task
     from e2mc.study import BASE_ARM
 
     study, run = run_of(options, BASE_ARM)
-    output = study.retrained_path(run.base, run.base_seed)
-    return _train(study, run, None, output, "pretrain_base", options)
+    task = training_task(study, run, None, device=options.device, loggers=options.loggers)
+    return written(do(task, "pretrain_base", options))
 
 
 def _continue(options: argparse.Namespace) -> Reply:
+    from e2mc.steps.training import training_task
     from e2mc.study import BASE_ARM
 
     study, run = run_of(options, options.arm)
     if run.arm == BASE_ARM:
         raise InputError("the arm 'base' is the base itself: use `e2mc pretrain`")
     start = base_checkpoint(study, run)
-    output = study.checkpoint_path(run)
-    return _train(study, run, start, output, "continue_pretraining", options)
-
-
-def _train(
-    study: Study,
-    run: Run,
-    start: Path | None,
-    output: Path,
-    rule: LaunchedRule,
-    options: argparse.Namespace,
-) -> Reply:
-    from e2mc import steps
-    from e2mc.identity import training_code, training_outputs_identity
-
-    outputs = {"checkpoint": output, "log": output.with_name("training.csv")}
-    if study.information is not None:
-        outputs["information"] = output.with_name("information.csv")
-    images = needed(study, "images")
-    identity = training_outputs_identity(study, run)
-    arguments = (study, run, start, images, output, options.device, options.loggers)
-    code = training_code(study, run)
-    launch(steps.train, arguments, outputs, identity, code, rule, options)
-    return written(outputs)
+    task = training_task(study, run, start, device=options.device, loggers=options.loggers)
+    return written(do(task, "continue_pretraining", options))

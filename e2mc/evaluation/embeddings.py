@@ -6,20 +6,25 @@ functions measure both on a model's embeddings, whatever criterion it was traine
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from e2mc.checkpoints.checkpoint import Checkpoint, load_strictly
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import MAPPINGS, mapped_entropy
-from e2mc.evaluation.metrics import effective_rank, score
-from e2mc.methods import Method, create_method
-from e2mc.models import create_backbone
+from e2mc.evaluation.metrics import (
+    covariance_spectrum,
+    effective_rank,
+    power_law_exponent,
+    score,
+)
+from e2mc.evaluation.paradigm import Found, Paradigm
+from e2mc.evaluation.subject import Subject
+from e2mc.methods import Method
 
 IMAGES = 2048
 COORDINATES = 4  # whose histograms are kept
@@ -29,20 +34,41 @@ QUANTILES = 101
 EIGENVALUES = 200
 
 
-def load_method(checkpoint: Checkpoint) -> Method:
-    """The checkpoint's method with backbone, heads and their weights, on the CPU.
+@dataclass(frozen=True, kw_only=True)
+class Embeddings(Paradigm):
+    """What E2MC claims to change, measured on the test images.
 
-    What belongs to a run and not to the model, such as a queue, is as in a new run.
-
-    Raises:
-        CheckpointError: when a weight is missing, unexpected or of another shape.
+    Args:
+        batch_size: images that pass the head's batch normalisation together, as in training.
+        mapping: of E2MC, under which entropies are measured.
     """
-    backbone = create_backbone(checkpoint.backbone, checkpoint.in_channels)
-    method = create_method(checkpoint.method, backbone, **checkpoint.method_params)
-    fresh = method.state_dict()
-    run_state = {key: fresh[key] for key in method.run_state}
-    load_strictly(method, checkpoint.model | run_state, f"method {checkpoint.method}")
-    return method.to(memory_format=torch.channels_last)
+
+    kind: ClassVar[str] = "embeddings"
+    label: ClassVar[str] = "embeddings"
+    dataset: ClassVar[str] = "images"
+    job: ClassVar[str] = "measure"
+    on_embeddings: ClassVar[bool] = True
+
+    batch_size: int
+    mapping: str = "normal"
+
+    def score(self, subject: Subject, name: str) -> Found:
+        assert subject.normalisation is not None, "the subject does not say how views are drawn"
+        z = sample_embeddings(
+            subject.method(),
+            subject.splits(self.dataset).test,
+            subject.views[0],
+            subject.normalisation,
+            batch_size=self.batch_size,
+            device=subject.device,
+        )
+        scores, details = embedding_statistics(z, self.mapping)
+        features, _ = subject.known(self.dataset, "test")
+        for kind, values in (("embeddings", z), ("raw", features)):
+            spectrum = covariance_spectrum(values)
+            scores.append(score("rankme", effective_rank(spectrum.sqrt()), features=kind))
+            scores.append(score("alpha_req", power_law_exponent(spectrum), features=kind))
+        return Found(scores, details)
 
 
 @torch.no_grad()

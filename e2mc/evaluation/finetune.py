@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2mc.data.files import ImageFiles
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError, MachineError
@@ -17,6 +18,8 @@ from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
+from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
+from e2mc.evaluation.subject import Subject
 from e2mc.models.backbone import Backbone
 from e2mc.progress import Progress
 
@@ -71,6 +74,49 @@ class FineTuneProtocol:
         return ViewRecipe(size=size, crop_scale=self.crop_scale, flip=self.flip)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Labelled):
+    """Trains the whole network on a share of the labels."""
+
+    job: ClassVar[str] = "evaluate_fine_tuned"
+    metric: ClassVar[str] = "top1"
+    stage: ClassVar[str] = "fine-tuning"
+    selects_epochs: ClassVar[bool] = True
+
+    kind: Literal["finetune"] = "finetune"
+    protocol: FineTuneProtocol
+
+    def work(self, data: Counts) -> Work:
+        assert data.held_out is not None, "the study does not say how many images there are"
+        times = len(self.label_seeds) * self.protocol.epochs
+        looks = len(self.label_seeds) * (self.protocol.epochs // self.protocol.validate_every)
+        return Work(trained=times * self.labelled(data), looked_at=looks * data.held_out)
+
+    def score(self, subject: Subject, name: str) -> Found:
+        data = subject.splits(self.dataset)
+        scores: list[dict[str, Any]] = []
+        details: dict[str, Any] = {}
+        for seed, subset in self.subsets(data).items():
+            # what is in memory takes seconds
+            on_disk = isinstance(data.train, ImageFiles)
+            found, details[str(seed)] = fine_tune(
+                subject.backbone,
+                data.train,
+                subset,
+                data.validation,
+                data.test,
+                protocol=self.protocol,
+                normalisation=subject.datasets[self.dataset].normalisation,
+                view=subject.datasets[self.dataset].view,
+                seed=seed,
+                device=subject.device,
+                state=subject.state(f"{name}-{seed}") if on_disk else None,
+                what=f"{subject.what} {name}",
+            )
+            scores += found
+        return Found(scores, details)
+
+
 def fine_tune(
     backbone: Backbone,
     train: LabelledSource,
@@ -116,7 +162,7 @@ def fine_tune(
     """
     if len(subset) < 2:
         raise InputError(f"fine-tuning needs at least 2 labelled images, found {len(subset)}")
-    run = _Run(backbone, len(train.classes), protocol, normalisation, view, seed, device)
+    run = _Training(backbone, len(train.classes), protocol, normalisation, view, seed, device)
     splits = {"test": test} | ({"validation": validation} if len(validation) else {})
     chooses = "validation" if len(validation) else "test"
     if state is not None and (found := state.load()) is not None:
@@ -152,7 +198,7 @@ def fine_tune(
     }
 
 
-class _Run:
+class _Training:
     """The network that is fine-tuned, and where it stands."""
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,14 +16,17 @@ from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import mapped_entropy
 from e2mc.errors import InputError
+from e2mc.evaluation.metrics import score
+from e2mc.evaluation.paradigm import Found, Paradigm
+from e2mc.evaluation.subject import Subject
 from e2mc.methods import Method
 
 SEED = 0  # of the views: every model is measured on the same ones
 
 
-@dataclass(frozen=True)
-class Instrument:
-    """How embeddings are measured.
+@dataclass(frozen=True, kw_only=True)
+class Information(Paradigm):
+    """Entropy, reconstruction error and marginal entropy of the embeddings of training images.
 
     Args:
         images: how many of the training images, evenly spaced, at least 2; estimates at different
@@ -30,16 +34,64 @@ class Instrument:
         kappa: > 0, concentration of the von Mises-Fisher kernels.
     """
 
+    kind: ClassVar[str] = "information"
+    label: ClassVar[str] = "information"
+    dataset: ClassVar[str] = "images"
+    job: ClassVar[str] = "measure"
+    on_embeddings: ClassVar[bool] = True
+
     images: int = 512
     kappa: float = 10.0
-
-    __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if self.images < 2:
             raise InputError(f"images must be at least 2, found {self.images}")
         if not self.kappa > 0:
             raise InputError(f"kappa must be positive, found {self.kappa}")
+
+    def score(self, subject: Subject, name: str) -> Found:
+        assert subject.normalisation is not None, "the subject does not say how views are drawn"
+        images = subject.splits(self.dataset).train
+        values = self.measure(
+            subject.method(), images, subject.views, subject.normalisation, subject.device
+        )
+        return Found(
+            [score(key, v, split="train", features="embeddings") for key, v in values.items()], {}
+        )
+
+    @torch.no_grad()
+    def measure(
+        self,
+        method: Method,
+        images: ImageSource,
+        recipes: Sequence[ViewRecipe],
+        normalisation: Normalisation,
+        device: str = "cpu",
+    ) -> dict[str, float]:
+        """`information` of a method's embeddings of two global views of some images.
+
+        Always the same views, in evaluation mode: nothing of the method changes, its training goes
+        on as if it had not been measured.
+
+        Args:
+            method: on the device.
+            images: of which evenly spaced ones are taken, so that sorted classes all take part; all
+                of them if there are fewer.
+            recipes: the method's views; the first two are taken.
+            normalisation: of the views.
+            device: where to compute.
+        """
+        flat = recipe_of_each_view(recipes)[:2]
+        pair = [replace(recipe, count=1) for recipe in flat]
+        indices = evenly_spaced(len(images), self.images)
+        parts = [Batch(part, SEED + k) for k, part in enumerate(indices.split(256))]
+        training = method.training
+        method.eval()
+        views = images.views(parts, pair, normalisation, device)
+        embeddings = [method.embed(both) for both in views]
+        method.train(training)
+        z1, z2 = (torch.cat(parts) for parts in zip(*embeddings, strict=True))
+        return information(z1, z2, self.kappa)
 
 
 def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:
@@ -70,36 +122,3 @@ def information(z1: Tensor, z2: Tensor, kappa: float) -> dict[str, float]:
         "marginal_entropy": marginal,
         "uniform": float(log_normaliser(0.0, z1.shape[1])),
     }
-
-
-@torch.no_grad()
-def measure_method(
-    method: Method,
-    images: ImageSource,
-    recipes: Sequence[ViewRecipe],
-    normalisation: Normalisation,
-    instrument: Instrument,
-    device: str = "cpu",
-) -> dict[str, float]:
-    """`information` of a method's embeddings of two global views of some images.
-
-    Always the same views, in evaluation mode: nothing of the method changes, its training goes on
-    as if it had not been measured.
-
-    Args:
-        method: on the device.
-        images: of which evenly spaced ones are taken, so that sorted classes all take part; all of
-            them if there are fewer.
-        recipes: the method's views; the first two are taken.
-    """
-    flat = recipe_of_each_view(recipes)[:2]
-    pair = [replace(recipe, count=1) for recipe in flat]
-    indices = evenly_spaced(len(images), instrument.images)
-    parts = [Batch(part, SEED + k) for k, part in enumerate(indices.split(256))]
-    training = method.training
-    method.eval()
-    views = images.views(parts, pair, normalisation, device)
-    embeddings = [method.embed(both) for both in views]
-    method.train(training)
-    z1, z2 = (torch.cat(parts) for parts in zip(*embeddings, strict=True))
-    return information(z1, z2, instrument.kappa)

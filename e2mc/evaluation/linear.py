@@ -1,267 +1,176 @@
-"""Linear classifiers on frozen features: the linear protocol of SwAV and VICReg.
+"""Linear classifiers on a frozen backbone: the linear protocol of SwAV and VICReg.
 
-Several sets of heads (label fractions, kinds of features) can learn from one pass over the images.
+Features are computed once, or anew on a fresh random view in every epoch; then paradigms of one data
+set with equal views learn from the same passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from e2mc.data.views import ViewRecipe
 from e2mc.errors import InputError
-from e2mc.evaluation.epochs import EpochState, interruption_point
-from e2mc.evaluation.features import FeatureStream
-from e2mc.evaluation.heads import LinearProtocol, StackedHeads, with_ones
-from e2mc.evaluation.metrics import score, topk_accuracy
-from e2mc.progress import Progress
+from e2mc.evaluation.features import CachedFeatures, ViewFeatures, whiten
+from e2mc.evaluation.heads import LinearProtocol
+from e2mc.evaluation.metrics import rank_summary, summary_of_covariance
+from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
+from e2mc.evaluation.probes import HeldOut, Probe, linear_probe, train_probes
+from e2mc.evaluation.subject import LabelledFeatures, Subject
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Features that heads are scored on, and how training features become comparable to them.
-
-    Attributes:
-        test: features (T, D) and labels (T,).
-        validation: features (V, D) and labels (V,), on which the learning rate and the best epoch
-            are chosen. None: the best epoch is chosen on the test images, as in the papers, and
-            there is one learning rate.
-        transform: of the training features, (B, D) -> (B, D).
-    """
-
-    test: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor] | None
-    transform: Callable[[Tensor], Tensor] | None = None
-
-    @property
-    def chooses(self) -> tuple[Tensor, Tensor]:
-        """Where choices are made."""
-        return self.test if self.validation is None else self.validation
-
-    @property
-    def chosen_on(self) -> str:
-        """The split of ``chooses``."""
-        return "test" if self.validation is None else "validation"
-
-
-class Probe:
-    """Heads for label subsets of one size, with the best epoch of each head so far.
+@dataclass(frozen=True, kw_only=True)
+class Linear(Labelled):
+    """Linear heads on frozen features.
 
     Args:
-        dim: width D of the features.
-        labels: int64 (N,), on the device of the features.
-        subsets: probe seed -> indices with labels, all of one length; the seed also initialises.
-        classes: number K of classes.
-        protocol: how to train.
-        features: how the scores call the features, "raw" or "whitened".
-        positions: see ``StackedHeads``.
-
-    Raises:
-        ValueError: when the subsets differ in length or are empty.
+        features: as they are ("raw"), whitened by the training features, or both.
+        views: a new random view of each image in every epoch; None: features are computed once.
+        spatial: features pooled to 2 x 2 places instead of one.
+        shared_pass: one pass over random views serves all heads; False: each its own.
+        protocol: how heads are trained.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        labels: Tensor,
-        subsets: Mapping[int, Tensor],
-        classes: int,
-        protocol: LinearProtocol,
-        features: str = "raw",
-        positions: int = 1,
-    ) -> None:
-        self.subsets, self.protocol, self.features = subsets, protocol, features
-        self.indices = torch.cat(list(subsets.values())).unique()
-        self.heads = StackedHeads(
-            dim, labels, list(subsets.values()), list(subsets), classes, protocol, positions
-        )
-        weight = self.heads.weight
-        self._accuracy = torch.full(weight.shape[::3], -1.0, device=labels.device)
-        self._best, self._best_weight = self._accuracy.clone(), weight.clone()
-        self._best_epoch = torch.zeros_like(self._best, dtype=torch.long)
+    job: ClassVar[str] = "evaluate_frozen"
+    metric: ClassVar[str] = "top1"
+    stage: ClassVar[str] = "linear classifiers"
+    selects_epochs: ClassVar[bool] = True
+    tells_saturation: ClassVar[bool] = True
+
+    kind: Literal["linear"] = "linear"
+    features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
+    views: ViewRecipe | None = None
+    spatial: bool = False
+    shared_pass: bool = True
+    protocol: LinearProtocol
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.views is None and (self.spatial or self.protocol.batch_norm):
+            raise InputError("spatial and batch_norm need views: give the recipe of random views")
+        if self.views is not None and self.views.count != 1:
+            raise InputError(f"views.count must be 1, found {self.views.count}")
 
     @property
-    def done(self) -> bool:
-        return self.heads.epoch >= self.protocol.epochs
+    def kinds_of_features(self) -> tuple[str, ...]:
+        return self.features
 
-    def end_epoch(self, held_out: HeldOut) -> None:
-        """Finishes the heads' epoch; validates them where the protocol says so."""
-        self.heads.end_epoch()
-        if self.heads.epoch % self.protocol.validate_every and not self.done:
-            return
-        self._accuracy = self.heads.accuracy(*held_out.chooses)
-        improved = self._accuracy > self._best
-        self._best = torch.where(improved, self._accuracy, self._best)
-        self._best_epoch[improved] = self.heads.epoch
-        weight = self.heads.evaluation_weight()
-        torch.where(improved[:, None, None, :], weight, self._best_weight, out=self._best_weight)
-
-    def scores(self, held_out: HeldOut) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """See ``linear_probe``; after the last epoch."""
-        last = self.heads.evaluation_weight()
+    def check(self, data: Counts) -> None:
+        super().check(data)
         rates = self.protocol.learning_rates
-        if not last.isfinite().all():
+        if len(rates) > 1 and data.validation == 0:
             raise InputError(
-                f"linear heads on {self.features} features diverged: use learning rates below "
-                f"{rates[-1]:g}"
+                f"protocol.learning_rates: {len(rates)} rates would be chosen on the test images: "
+                f"set data.sets.{self.dataset}.validation, or give one rate"
             )
-        chosen = [middle_of_best(row) for row in self._accuracy]
-        splits = [("test", held_out.test)]
-        if held_out.validation is not None:
-            splits.append(("validation", held_out.validation))
-        scores = []
-        for i, seed in enumerate(self.subsets):
-            for selection, weight in (("last", last), ("best", self._best_weight)):
-                for split, (x, y) in splits:
-                    weights = weight[i, :, :, chosen[i]]
-                    parts = [with_ones(part.to(weight.device)) @ weights for part in x.split(8192)]
-                    logits, y = torch.cat(parts), y.to(weight.device)
-                    for k in (1, 5) if self.heads.classes > 5 else (1,):
-                        value = topk_accuracy(logits, y, k)
-                        where = {"split": split, "selection": selection}
-                        scores.append(
-                            score(
-                                f"top{k}", value, features=self.features, probe_seed=seed, **where
-                            )
-                        )
-        edges = (0, len(rates) - 1)
-        of_seed = list(zip(self.subsets, chosen, strict=True))
-        return scores, {
-            "labels": len(next(iter(self.subsets.values()))),
-            "learning_rate": {str(seed): rates[c] for seed, c in of_seed},
-            "at_edge_of_grid": [seed for seed, c in of_seed if len(rates) > 1 and c in edges],
-            "best_epoch": {
-                str(seed): int(self._best_epoch[i, c]) for i, (seed, c) in enumerate(of_seed)
-            },
-            "best_epoch_chosen_on": held_out.chosen_on,
-            f"{held_out.chosen_on}_top1_by_rate": [
-                round(value, 3) for value in self._accuracy.mean(dim=0).tolist()
-            ],
-        }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Between two epochs."""
-        return {
-            "heads": self.heads.state_dict(),
-            "accuracy": self._accuracy,
-            "best": self._best,
-            "best_epoch": self._best_epoch,
-            "best_weight": self._best_weight,
-        }
+    def pass_key(self, name: str) -> Hashable:
+        if self.views is None or not self.shared_pass:
+            return name
+        return self.dataset, self.views, self.spatial
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.heads.load_state_dict(state["heads"])
-        device = self._best.device
-        self._accuracy, self._best = state["accuracy"].to(device), state["best"].to(device)
-        self._best_epoch = state["best_epoch"].to(device)
-        self._best_weight.copy_(state["best_weight"])
+    def work(self, data: Counts) -> Work:
+        splits = ["test"] + (["validation"] if data.validation else [])
+        if self.views is None or "whitened" in self.features:
+            splits.append("train")
+        # an epoch shows the images of the largest set of labels; smaller ones lie within it
+        streamed = 0 if self.views is None else self.protocol.epochs * self.labelled(data)
+        computed = frozenset((self.dataset, split, self.spatial) for split in splits)
+        return Work(features=computed, streamed=streamed)
 
-
-def linear_probe(
-    stream: FeatureStream,
-    labels: Tensor,
-    subsets: Mapping[int, Tensor],
-    held_out: HeldOut,
-    *,
-    classes: int,
-    protocol: LinearProtocol,
-    features: str = "raw",
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Trains linear heads on label subsets of one size and scores them.
-
-    For each subset the learning rate is the one with the highest validation accuracy after the last
-    epoch (the middle one of equals). "best" is that head after its best epoch on validation, or on
-    the test images where none are held out.
-
-    Args:
-        stream: training features (N, D).
-        labels: int64 (N,).
-        subsets: probe seed -> indices with labels, all of one length; the seed also initialises.
-        held_out: what the heads are scored on.
-        classes: number K of classes.
-        protocol: how to train.
-        features: how the scores call the features, "raw" or "whitened".
-
-    Returns:
-        Scores (top1, and top5 with more than 5 classes, in percent; selections last and best;
-        splits test and validation; one probe seed per subset), and details: the chosen rates, their
-        seeds where the rate is at an edge of a grid of more than one, best epochs and the split
-        they are chosen on, accuracy per rate on that split.
-
-    Raises:
-        ValueError: when the weights do not stay finite, or when several learning rates have no
-            validation images to be chosen on.
-
-    Source: eval_linear.py of SwAV (Caron et al. 2020); heads side by side as in DINOv2.
-    """
-    probe = Probe(stream.dim, labels, subsets, classes, protocol, features, stream.positions)
-    train_probes(stream, [probe], {features: held_out})
-    return probe.scores(held_out)
-
-
-def train_probes(
-    stream: FeatureStream,
-    probes: Sequence[Probe],
-    held_out: Mapping[str, HeldOut],
-    *,
-    state: EpochState | None = None,
-    what: str = "linear probes",
-) -> None:
-    """Trains every probe from the same passes over the images.
-
-    One pass per epoch goes over the images of all probes; each head steps on batches of its own
-    images as their features come by. So the features of an image are computed once per epoch, for
-    however many label fractions, learning rates, seeds and kinds of features.
-
-    Args:
-        stream: raw training features.
-        probes: what is trained; those with fewer epochs stop earlier.
-        held_out: for each kind of features, what the probes are scored on.
-        state: where the state is kept after every epoch; a later call goes on from it.
-        what: name in the progress display, which is shown where a state is kept.
-
-    Raises:
-        Interrupted: when a stop was asked for; what was done since the last state is lost.
-        ValueError: when several learning rates have no validation images to be chosen on.
-    """
-    for probe in probes:
-        rates = probe.protocol.learning_rates
-        if len(rates) > 1 and held_out[probe.features].validation is None:
-            raise InputError(
-                f"{len(rates)} learning rates would be chosen on the test images: hold validation "
-                "images out, or give one rate"
+    def score(self, subject: Subject, name: str) -> Found:
+        """On features that are computed once."""
+        splits = subject.splits(self.dataset)
+        scores: list[dict] = []
+        details: dict[str, Any] = {"rank": rank_summary(subject.known(self.dataset, "train")[0])}
+        for kind in self.features:
+            of_kind = partial(subject.of_kind, kind, self.dataset)
+            train, test = of_kind("train"), of_kind("test")
+            assert train is not None and test is not None
+            found, details[kind] = linear_probe(
+                CachedFeatures(train[0]),
+                splits.train.labels,
+                self.subsets(splits),
+                HeldOut(test, of_kind("validation")),
+                classes=len(splits.train.classes),
+                protocol=self.protocol,
+                features=kind,
             )
-    done = 0
-    if state is not None and (found := state.load()) is not None:
-        done = found["epoch"]
-        for probe, part in zip(probes, found["probes"], strict=True):
-            probe.load_state_dict(part)
-    epochs = max(probe.protocol.epochs for probe in probes)
-    progress = Progress(what, epochs, done=done, unit="epochs") if state is not None else None
-    for epoch in range(done, epochs):
-        learning = [probe for probe in probes if not probe.done]
-        kinds = {probe.features: held_out[probe.features].transform for probe in learning}
-        wanted = torch.cat([probe.indices for probe in learning]).unique()
-        for raw, indices in stream.epoch(epoch, wanted):
-            interruption_point(what)
-            features = {
-                kind: raw if transform is None else transform(raw)
-                for kind, transform in kinds.items()
-            }
-            for probe in learning:
-                probe.heads.consume(features[probe.features], indices)
-        for probe in learning:
-            probe.end_epoch(held_out[probe.features])
-        if state is not None and progress is not None:
-            parts = [probe.state_dict() for probe in probes]
-            state.save({"epoch": epoch + 1, "probes": parts})
-            progress.step()
+            scores += found
+        return Found(scores, details)
+
+    @classmethod
+    def score_together(cls, paradigms: Mapping[str, Self], subject: Subject) -> dict[str, Found]:
+        first = next(iter(paradigms.values()))
+        if first.views is None:
+            return super().score_together(paradigms, subject)
+        return _streamed(paradigms, first.views, subject)
 
 
-def middle_of_best(values: Tensor) -> int:
-    """Position of the largest value (1-d); of several equal ones, the middle."""
-    ties = (values == values.max()).nonzero().flatten()
-    return int(ties[len(ties) // 2])
+def _streamed(
+    paradigms: Mapping[str, Linear], views: ViewRecipe, subject: Subject
+) -> dict[str, Found]:
+    """Linear heads on new random views in every epoch, all from the same passes."""
+    first = next(iter(paradigms.values()))
+    dataset, spatial, device = first.dataset, first.spatial, subject.device
+    splits = subject.splits(dataset)
+    labels = splits.train.labels.to(device)
+    stream = ViewFeatures(
+        subject.backbone,
+        splits.train,
+        recipe=views,
+        normalisation=subject.datasets[dataset].normalisation,
+        device=device,
+        spatial=spatial,
+    )
+    probes = {
+        (name, kind): Probe(
+            stream.dim,
+            labels,
+            paradigm.subsets(splits),
+            len(splits.train.classes),
+            paradigm.protocol,
+            kind,
+            stream.positions,
+        )
+        for name, paradigm in paradigms.items()
+        for kind in paradigm.features
+    }
+    kinds = {kind for _, kind in probes}
+    held_out = {kind: _held_out(subject, dataset, spatial, kind) for kind in kinds}
+    what = ", ".join(paradigms)
+    state = subject.state(next(iter(paradigms)))
+    train_probes(stream, list(probes.values()), held_out, state=state, what=what)
+    shared: dict[str, Any] = {"trained_together": list(paradigms)}
+    if "whitened" in kinds:
+        shared["rank"] = summary_of_covariance(subject.moments(dataset, spatial).covariance)
+    results = {}
+    for name, paradigm in paradigms.items():
+        found = {kind: probes[name, kind].scores(held_out[kind]) for kind in paradigm.features}
+        scores = list(itertools.chain.from_iterable(part for part, _ in found.values()))
+        results[name] = Found(scores, shared | {kind: part for kind, (_, part) in found.items()})
+    return results
+
+
+def _held_out(subject: Subject, dataset: str, spatial: bool, kind: str) -> HeldOut:
+    test = subject.known(dataset, "test", spatial)
+    validation = subject.features(dataset, "validation", spatial)
+    if kind == "raw":
+        return HeldOut(test, validation)
+    whitener = [part.to(subject.device) for part in subject.moments(dataset, spatial).whitening()]
+
+    def transform(features: Tensor) -> Tensor:
+        return whiten(features, *whitener)
+
+    def transformed(part: LabelledFeatures) -> LabelledFeatures:
+        values = [transform(piece.to(subject.device)).cpu() for piece in part[0].split(8192)]
+        return torch.cat(values), part[1]
+
+    validation = None if validation is None else transformed(validation)
+    return HeldOut(transformed(test), validation, transform)

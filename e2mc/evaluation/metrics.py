@@ -49,6 +49,31 @@ def effective_rank(spectrum: Tensor) -> float:
     return float(torch.special.entr(p).sum().exp())
 
 
+def power_law_exponent(spectrum: Tensor) -> float:
+    """The decay alpha of a spectrum l_j ~ j^-alpha: near 1 is balanced, above it few directions.
+
+    Weighted least squares of log l_j against log j with weights 1 / j, from the 11th eigenvalue to
+    the 50th; from the first where there are less than 22 that are not 0.
+
+    Args:
+        spectrum: (D,), eigenvalues of the covariance of features, falling.
+
+    Returns:
+        0 where fewer than two eigenvalues are positive.
+
+    Source: alpha-ReQ (Agrawal et al. 2022), with the fit of Stringer et al. 2019.
+    """
+    positive = spectrum.double()[spectrum > 1e-12 * spectrum.max()]
+    first, last = (10, 50) if len(positive) >= 22 else (0, len(positive))
+    values = positive[first:last].log()
+    if len(values) < 2:
+        return 0.0
+    ranks = torch.arange(first + 1, first + 1 + len(values), dtype=torch.float64)
+    weights = 1 / ranks / (1 / ranks).sum()
+    x = ranks.log() - weights @ ranks.log()
+    return -float((weights * x) @ values / ((weights * x) @ x))
+
+
 def rank_summary(features: Tensor) -> dict[str, float]:
     """Effective rank of features (N, D) by eigenvalues and by singular values (centred RankMe)."""
     dead = float((features.var(dim=0) == 0).sum())

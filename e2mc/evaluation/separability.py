@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,10 +17,25 @@ from torch.nn import functional as F
 
 from e2mc.errors import InputError
 from e2mc.evaluation.metrics import rank_summary, score
+from e2mc.evaluation.paradigm import Found, Paradigm
+from e2mc.evaluation.subject import Subject
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 MARGIN = 0.1
 PAIRED = 2000  # images whose pairs the cosine similarities are of, or all if there are fewer
+
+
+@dataclass(frozen=True)
+class Separability(Paradigm):
+    """How separable the backbone's features of the test images are."""
+
+    kind: ClassVar[str] = "separability"
+    label: ClassVar[str] = "separability"
+    dataset: ClassVar[str] = "images"
+    job: ClassVar[str] = "measure"
+
+    def score(self, subject: Subject, name: str) -> Found:
+        return Found(*separability(*subject.known(self.dataset, "test")))
 
 
 def separability(

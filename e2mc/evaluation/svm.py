@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from e2mc.data.files import usable_cores
 from e2mc.errors import InputError
 from e2mc.evaluation.metrics import score
+from e2mc.evaluation.paradigm import Column, Counts, Found, Work
+from e2mc.evaluation.subject import Subject
 
 WORTH_A_PROCESS = 2**24  # numbers in the features: VOC07 has 5,011 x 8,192
 VOC_COSTS = (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0)
@@ -46,6 +48,27 @@ class SVMProtocol:
         for name in ("positive_weight", "tolerance", "max_iterations"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVM(Column):
+    """One linear SVM per class on spatial features of images with several labels."""
+
+    job: ClassVar[str] = "evaluate_frozen"
+    metric: ClassVar[str] = "map"
+    stage: ClassVar[str] = "SVM"
+
+    kind: Literal["svm"] = "svm"
+    protocol: SVMProtocol
+
+    def work(self, data: Counts) -> Work:
+        splits = ["train", "test"] + (["validation"] if data.validation else [])
+        return Work(features=frozenset((self.dataset, split, True) for split in splits))
+
+    def score(self, subject: Subject, name: str) -> Found:
+        features, labels = subject.known(self.dataset, "train", spatial=True)
+        test_features, test_labels = subject.known(self.dataset, "test", spatial=True)
+        return Found(*svm_probe(features, labels, test_features, test_labels, self.protocol))
 
 
 def svm_probe(

@@ -1,23 +1,6 @@
-"""Each step of the workflow as one function of (study, run) and paths.
+"""Each step of the workflow, with the function that makes its task.
 
-The rules and the command line call these; they read and write files, everything below them works on
-tensors.
+A task is made from (study, run) and is all that its step is told; the step makes it again from the
+study, which may have changed meanwhile, and compares. Rules and the command line make the same
+tasks with the same functions; everything below works on tensors.
 """
-
-from e2mc.steps.checkpoints import base_checkpoint, convert_base, verify_shipped
-from e2mc.steps.data import check_data, index_data, prepare_data
-from e2mc.steps.evaluation import evaluate_fine_tuned, evaluate_frozen, measure
-from e2mc.steps.training import train
-
-__all__ = [
-    "base_checkpoint",
-    "check_data",
-    "convert_base",
-    "evaluate_fine_tuned",
-    "evaluate_frozen",
-    "index_data",
-    "measure",
-    "prepare_data",
-    "train",
-    "verify_shipped",
-]

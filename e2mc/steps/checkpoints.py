@@ -8,21 +8,70 @@ from collections.abc import Callable
 from pathlib import Path
 
 from e2mc.checkpoints.checkpoint import CheckpointError
+from e2mc.checkpoints.download import download
 from e2mc.checkpoints.released import convert_own, convert_released
-from e2mc.identity import conversion_identity
+from e2mc.errors import InputError
+from e2mc.methods import METHODS
 from e2mc.state import sha256
+from e2mc.steps.code import code_of
+from e2mc.steps.decides import conversion_values
 from e2mc.study import (
+    BASE_ARM,
     BaseCheckpoints,
     OwnCheckpoint,
     ReleasedCheckpoint,
+    Run,
     ShippedCheckpoint,
     Study,
+    load_study,
 )
+from e2mc.task import Task, plain
 
 
-def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
+def download_task(study: Study, base: str) -> Task:
+    """Fetching the released checkpoint of a base."""
+    released = study.bases[base].checkpoint
+    if not isinstance(released, ReleasedCheckpoint):
+        raise InputError(f"base {base!r} of study {study.name} is no released checkpoint")
+    return Task.of(
+        "e2mc.steps.checkpoints:download_base",
+        {"study": study.source, "base": base},
+        {},
+        {"original": study.download_path(base)},
+        {"url": released.url, "sha256": released.sha256},
+        {},  # whatever fetches it, it is checked
+    )
+
+
+def download_base(task: Task) -> None:
+    """Fetches a released checkpoint and checks it."""
+    study = load_study(task.arguments["study"])
+    task.expect(download_task(study, task.arguments["base"]))
+    decided = task.decides
+    download(decided["url"], task.output("original"), expected_sha256=decided["sha256"])
+
+
+def conversion_task(study: Study, base: str) -> Task:
+    """Bringing the file of a base into this package's format."""
+    checkpoint = study.bases[base].checkpoint
+    if not study.bases[base].converted:
+        raise InputError(f"base {base!r} of study {study.name} needs no conversion")
+    own = isinstance(checkpoint, OwnCheckpoint)
+    return Task.of(
+        "e2mc.steps.checkpoints:convert_base",
+        {"study": study.source, "base": base},
+        {"original": Path(checkpoint.path) if own else study.download_path(base)},
+        {"checkpoint": study.converted_path(base)},
+        conversion_values(study, base),
+        code_of("steps/checkpoints.py", "models", METHODS[study.bases[base].method.name]),
+    )
+
+
+def convert_base(task: Task) -> None:
     """Brings a released checkpoint, or one of one's own, into this package's format."""
-    item = study.bases[base]
+    study, base = load_study(task.arguments["study"]), task.arguments["base"]
+    task.expect(conversion_task(study, base))
+    original, item = task.input("original"), study.bases[base]
     source = item.checkpoint
     params = item.method.params
     if isinstance(source, ReleasedCheckpoint):
@@ -56,9 +105,9 @@ def convert_base(study: Study, base: str, original: Path, output: Path) -> None:
             epochs=source.epochs,
             seed=source.head_seed,
         )
-    origin = conversion_identity(study, base)["checkpoint"]
-    provenance = converted.provenance | {"checkpoint": origin}
-    dataclasses.replace(converted, provenance=provenance).save(output)
+    made = {"made_with": plain(conversion_values(study, base)), "code": task.code}
+    provenance = converted.provenance | made
+    dataclasses.replace(converted, provenance=provenance).save(task.output("checkpoint"))
 
 
 def base_checkpoint(
@@ -82,7 +131,7 @@ def base_checkpoint(
             be trained instead or cannot be.
     """
     item = study.bases[base]
-    trained = study.retrained_path(base, base_seed)
+    trained = study.trained_path(Run(base, BASE_ARM, base_seed, None))
     if item.checkpoint is None or (policy == "retrain" and item.pretraining is not None):
         return trained
     if item.converted:

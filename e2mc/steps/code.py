@@ -25,6 +25,8 @@ NO_NUMBER = {
     "task.py": "its values are compared themselves",
     "study/": "what a task takes from a study is among its values",
     "steps/code.py": "these versions",
+    "steps/decides.py": "its values are those of tasks",
+    "steps/device.py": "which device is there",
     "checkpoints/download.py": "fetches published files, whose hashes are checked",
     "criteria/__init__.py": "lists criteria, of which a task names its own",
     "methods/__init__.py": "lists methods, of which a task names its own",
@@ -34,14 +36,15 @@ NO_NUMBER = {
 }
 
 
+@functools.cache
 def code_of(*parts: str | type) -> dict[str, str]:
     """The files that some code rests on, itself included: name -> twelve hexadecimal digits.
 
     Args:
-        parts: files of the package, e.g. "steps/training.py"; or classes and functions, whose
-            files may also lie outside of it.
+        parts: files and folders of the package, e.g. "steps/training.py"; or classes, whose files
+            may also lie outside of it.
     """
-    files = {PACKAGE / part if isinstance(part, str) else _file_of(part) for part in parts}
+    files = {file for part in parts for file in _files_of(part)}
     waiting = list(files)
     while waiting:
         found = {file for file in imported(waiting.pop()) if not _decides_no_number(file)}
@@ -75,8 +78,11 @@ def name_of(file: Path) -> str:
     return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
 
 
-def _file_of(thing: type) -> Path:
-    return Path(inspect.getfile(thing))
+def _files_of(part: str | type) -> list[Path]:
+    path = PACKAGE / part if isinstance(part, str) else Path(inspect.getfile(part))
+    if path.is_dir():
+        return [file for file in path.glob("*.py") if not _decides_no_number(file)]
+    return [path]
 
 
 def _module(name: str) -> Path | None:

@@ -5,64 +5,100 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from e2mc.checkpoints.download import download
 from e2mc.data.errors import DataError
+from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
+from e2mc.data.on_disk import find_images
 from e2mc.data.subsets import stratified_split
+from e2mc.data.transfer import compose_outfits, load_digits
 from e2mc.state import sha256
-from e2mc.study import OnDisk, Study
+from e2mc.steps.code import code_of
+from e2mc.study import Images, OnDisk, Study, load_study
+from e2mc.task import Task
 
 
-def prepare_data(
-    study: Study, folder: Path | None, downloads: Path, outputs: Mapping[str, Path]
-) -> None:
-    """Fetches, checks and splits Fashion-MNIST, and makes the data sets to transfer to.
+def preparation_task(study: Study, folder: Path | None) -> Task:
+    """Fetching, checking and splitting Fashion-MNIST, and making the data sets to transfer to.
 
     Args:
         study: which data.
-        folder: where the published files are; None to have them fetched into ``downloads``.
-        outputs: files to write for "images", "digits" and "outfits".
+        folder: where the published files are; None to have them fetched.
 
     Raises:
-        DataError: when the files are not the published ones, or the study has other data.
+        DataError: when the study has other data.
     """
-    from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
-    from e2mc.data.transfer import compose_outfits, load_digits
-
-    data = study.data
-    if isinstance(data, OnDisk):
+    if isinstance(study.data, OnDisk):
         raise DataError(
             f"the images of study {study.name} are files of yours, which are listed and not "
             f"prepared: use `e2mc check-data --study {study.name}`"
         )
-    whole, test = load_fashion_mnist(fetch_fashion_mnist(folder, downloads))
+    return Task.of(
+        "e2mc.steps.data:prepare_data",
+        {"study": study.source, "folder": folder},
+        {},
+        {name: study.dataset_path(name) for name in study.data.names},
+        {"data": study.data.model_dump(mode="json"), "folder": folder},
+        code_of("steps/data.py"),
+    )
+
+
+def prepare_data(task: Task) -> None:
+    """Fetches, checks and splits Fashion-MNIST, and makes the data sets to transfer to.
+
+    Raises DataError when the files are not the published ones.
+    """
+    study, folder = load_study(task.arguments["study"]), _folder(task)
+    task.expect(preparation_task(study, folder))
+    data = study.data
+    assert not isinstance(data, OnDisk)
+    whole, test = load_fashion_mnist(fetch_fashion_mnist(folder, downloads_folder(study)))
     rest, held_out = stratified_split(whole.labels, data.validation, data.split_seed)
     if data.train is not None:
         rest = rest[stratified_split(whole.labels[rest], data.train, data.split_seed)[1]]
     images = Splits(whole.subset(rest), whole.subset(held_out), test)
-    images.save(outputs["images"])
-    load_digits(data.image_size, data.split_seed).save(outputs["digits"])
-    compose_outfits(images, data.outfits, data.split_seed).save(outputs["outfits"])
+    images.save(task.output("images"))
+    load_digits(data.image_size, data.split_seed).save(task.output("digits"))
+    compose_outfits(images, data.outfits, data.split_seed).save(task.output("outfits"))
 
 
-def index_data(
-    study: Study, name: str, folder: Path | None, downloads: Path, output: Path
-) -> Splits:
-    """Counts, checks and lists the images of one data set on disk, without reading them.
+def index_task(study: Study, name: str, folder: Path | None) -> Task:
+    """Listing the images of one data set on disk.
 
     Args:
         study: which data.
         name: of the data set in the study.
-        folder: where it is, from config.yaml.
-        downloads: where label lists go.
-        output: file to write.
-
-    Raises:
-        DataError: when there is no folder, or a count is not what the study says.
+        folder: where it is, from config.yaml; None where it does not say.
     """
-    from e2mc.checkpoints.download import download
-    from e2mc.data.on_disk import find_images
+    assert isinstance(study.data, OnDisk)
+    lists = _lists(study.data.sets[name])
+    return Task.of(
+        "e2mc.steps.data:index_data",
+        {"study": study.source, "dataset": name, "folder": folder},
+        {},
+        {"index": study.dataset_path(name)},
+        study.data.decides_evaluation(name) | {"folder": folder, "lists": lists},
+        code_of("steps/data.py"),
+    )
 
+
+def index_data(task: Task) -> None:
+    """Counts, checks and lists the images of one data set on disk, without reading them.
+
+    Raises DataError as ``find`` does.
+    """
+    study, name = load_study(task.arguments["study"]), task.arguments["dataset"]
+    folder = _folder(task)
+    task.expect(index_task(study, name, folder))
+    find(study, name, folder).save(task.output("index"))
+
+
+def find(study: Study, name: str, folder: Path | None) -> Splits:
+    """The images of one data set on disk, counted and checked.
+
+    Raises DataError when there is no folder, or a count is not what the study says.
+    """
     assert isinstance(study.data, OnDisk)
     images = study.data.sets[name]
     if folder is None:
@@ -72,16 +108,16 @@ def index_data(
         )
     lists = {}
     for list_name, item in images.lists.items():
-        path = Path(item.source)
+        path = Path(item.source).expanduser()
         if item.source.startswith(("http://", "https://")):
-            path = downloads / f"{list_name}.txt"
+            path = downloads_folder(study) / f"{list_name}.txt"
             download(item.source, path, expected_sha256=item.sha256)
         elif item.sha256 is not None and path.is_file() and sha256(path) != item.sha256:
             raise DataError(
                 f"{path} has SHA-256 {sha256(path)}, the study names {item.sha256}: fetch it again"
             )
         lists[list_name] = path, item.count
-    found = find_images(
+    return find_images(
         images.format,
         folder.expanduser(),
         classes=images.classes,
@@ -91,8 +127,25 @@ def index_data(
         lists=lists,
         seed=study.data.split_seed,
     )
-    found.save(output)
-    return found
+
+
+def downloads_folder(study: Study) -> Path:
+    """Where published images and label lists are fetched to."""
+    return study.root / "data" / "downloads"
+
+
+def _folder(task: Task) -> Path | None:
+    folder = task.arguments["folder"]
+    return None if folder is None else Path(folder)
+
+
+def _lists(images: Images) -> dict[str, str | None]:
+    """The label lists that are files of one's own, whose content is not in the study."""
+    return {
+        name: sha256(path)
+        for name, item in images.lists.items()
+        if (path := Path(item.source).expanduser()).is_file()
+    }
 
 
 def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = False) -> list[str]:
@@ -113,10 +166,9 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         raise DataError(f"study {study.name} has no images on disk: nothing to check")
     lines, problems = [], []
     for name, images in study.data.sets.items():
-        output = study.dataset_path(name)
-        downloads = study.root / "data" / "downloads"
         try:
-            found = index_data(study, name, folders.get(images.format), downloads, output)
+            found = find(study, name, folders.get(images.format))
+            found.save(study.dataset_path(name))
         except (DataError, OSError) as error:
             problems.append(f"{name}: {error}")
             continue

@@ -8,13 +8,9 @@ is one arm of one base with its seeds: one checkpoint, evaluated under every par
 
 from e2mc.study.config import BaseCheckpoints, Config, LaunchedRule
 from e2mc.study.parts import (
-    SVM,
     Base,
     Convergence,
-    FineTune,
     Images,
-    Labelled,
-    Linear,
     OnDisk,
     OwnCheckpoint,
     ReleasedCheckpoint,
@@ -26,16 +22,12 @@ from e2mc.study.study import BASE_ARM, Run, Study
 
 __all__ = [
     "BASE_ARM",
-    "SVM",
     "Base",
     "BaseCheckpoints",
     "Config",
     "Convergence",
-    "FineTune",
     "Images",
-    "Labelled",
     "LaunchedRule",
-    "Linear",
     "OnDisk",
     "OwnCheckpoint",
     "ReleasedCheckpoint",

@@ -62,11 +62,15 @@ class Config(Model):
     launcher: Literal["local", "slurm"] = "local"
     slurm: Slurm = Slurm.model_validate({})
 
-    def resources(self, rule: LaunchedRule) -> Resources | None:
-        """What a job of a rule gets from SLURM; None where its step runs in the rule's process."""
+    def resources(self, rule: str) -> Resources | None:
+        """What a job of a rule gets from SLURM; None where its step runs in the rule's process.
+
+        A rule of one data set, such as ``evaluate_frozen_images``, gets what its kind does.
+        """
         if self.launcher == "local":
             return None
-        return self.slurm.rules.get(rule, self.slurm.defaults)
+        own = [found for kind, found in self.slurm.rules.items() if rule.startswith(kind)]
+        return own[0] if own else self.slurm.defaults
 
 
 def merged(below: Any, above: Any) -> Any:

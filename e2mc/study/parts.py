@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2mc.checkpoints.released import FORMATS, KeyMap
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
-from e2mc.evaluation.finetune import FineTuneProtocol
-from e2mc.evaluation.heads import LinearProtocol
-from e2mc.evaluation.information import Instrument
-from e2mc.evaluation.svm import SVMProtocol
+from e2mc.evaluation import COLUMNS, Column
+from e2mc.evaluation.information import Information
+from e2mc.evaluation.paradigm import Counts
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.spec import Component
 
@@ -21,7 +22,7 @@ Seed = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-FASHION_MNIST = 60_000  # its training images
+FASHION_MNIST, FASHION_MNIST_TEST = 60_000, 10_000  # its images
 
 
 class Model(BaseModel):
@@ -57,15 +58,17 @@ class FashionMNIST(Model):
         """Mean and standard deviation with which a data set is scored."""
         return self.normalisation
 
-    def holds_out(self, name: str) -> bool:
-        """Whether a data set has images for choices apart from those that are reported."""
-        return True
+    def counts(self, name: str) -> Counts:
+        """How many images a data set has, as far as the study says."""
+        if name != "images":
+            return Counts(train=None, validation=None, test=None, lists={})
+        return Counts(self.training_count, self.validation, FASHION_MNIST_TEST, {})
 
-    def training_identity(self) -> dict[str, Any]:
+    def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
         return self.model_dump(mode="json")
 
-    def evaluation_identity(self, name: str) -> dict[str, Any]:
+    def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
         return {}
 
@@ -130,17 +133,19 @@ class OnDisk(Model):
         """Mean and standard deviation with which a data set is scored."""
         return self.sets[name].normalisation
 
-    def holds_out(self, name: str) -> bool:
-        """Whether a data set has images for choices apart from those that are reported."""
-        return self.sets[name].validation > 0
+    def counts(self, name: str) -> Counts:
+        """How many images a data set has."""
+        found = self.sets[name]
+        lists = {name: item.count for name, item in found.lists.items()}
+        return Counts(found.train - found.validation, found.validation, found.test, lists)
 
-    def training_identity(self) -> dict[str, Any]:
+    def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
         images = self.sets["images"]
         held_out = {"validation": images.validation, "split_seed": self.split_seed}
         return {"format": images.format, "train": images.train} | held_out
 
-    def evaluation_identity(self, name: str) -> dict[str, Any]:
+    def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
         images = self.sets[name].model_dump(mode="json")
         return {"data": images | {"split_seed": self.split_seed}}
@@ -266,96 +271,14 @@ class Arm(Model):
     )
 
 
-class Paradigm(Model):
-    """One way of scoring a checkpoint; also a column of the tables.
-
-    Attributes:
-        metric: of its headline score.
-        stage: what the figure of costs calls it.
-        selects_epochs: whether it has a score of the best epoch beside that of the last.
-        tells_saturation: whether it shows that a base was not trained to its end.
-        kinds_of_features: on which features it has scores.
-    """
-
-    metric: ClassVar[str]
-    stage: ClassVar[str]
-    selects_epochs: ClassVar[bool] = False
-    tells_saturation: ClassVar[bool] = False
-
-    label: str
-    dataset: Name = "images"
-
-    @property
-    def kinds_of_features(self) -> tuple[str, ...]:
-        return ("raw",)
+if TYPE_CHECKING:
+    AnyColumn = Column
+else:  # the class is told by the key ``kind``
+    AnyColumn = Annotated[reduce(or_, COLUMNS), Field(discriminator="kind")]
 
 
-class Labelled(Paradigm):
-    """Learns from all labels, from a share of them, or from those of a published list."""
-
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the labels")
-    label_list: str | None = Field(None, description="a list of the data set, instead of a share")
-    label_seeds: tuple[Seed, ...] = (0,)
-
-    @model_validator(mode="after")
-    def _one_choice_of_labels(self) -> Labelled:
-        if self.label_list is not None and self.fraction != 1:
-            raise InputError("give either fraction or label_list, not both")
-        return self
-
-
-class Linear(Labelled):
-    metric = "top1"
-    stage = "linear classifiers"
-    selects_epochs = True
-    tells_saturation = True
-
-    kind: Literal["linear"]
-    features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
-    views: ViewRecipe | None = Field(
-        None, description="a new random view in every epoch; null: features are computed once"
-    )
-    spatial: bool = Field(False, description="features pooled to 2 x 2 places instead of one")
-    shared_pass: bool = Field(
-        True, description="one pass over random views serves all heads; false: each its own"
-    )
-    protocol: LinearProtocol
-
-    @model_validator(mode="after")
-    def _views_are_needed(self) -> Linear:
-        if self.views is None and (self.spatial or self.protocol.batch_norm):
-            raise InputError("spatial and batch_norm need views: give the recipe of random views")
-        if self.views is not None and self.views.count != 1:
-            raise InputError(f"views.count must be 1, found {self.views.count}")
-        return self
-
-    @property
-    def kinds_of_features(self) -> tuple[str, ...]:
-        return self.features
-
-
-class FineTune(Labelled):
-    metric = "top1"
-    stage = "fine-tuning"
-    selects_epochs = True
-
-    kind: Literal["finetune"]
-    protocol: FineTuneProtocol
-
-
-class SVM(Paradigm):
-    metric = "map"
-    stage = "SVM"
-
-    kind: Literal["svm"]
-    protocol: SVMProtocol
-
-
-AnyParadigm = Annotated[Linear | FineTune | SVM, Field(discriminator="kind")]
-
-
-class Separability(Model):
-    """Whose separability, embeddings and spectrum are measured."""
+class Measured(Model):
+    """Whose separability, embeddings and spectrum are shown."""
 
     base: Name
     arms: tuple[Name, ...]
@@ -398,10 +321,10 @@ class Convergence(Model):
     columns: tuple[Name, ...]
 
 
-class Information(Model):
+class Informed(Model):
     """Entropy and reconstruction of the embeddings, before and after each epoch of every run."""
 
-    instrument: Instrument = Instrument()
+    instrument: Information = Information()
     bases: tuple[Name, ...] = Field(description="whose pre-training the figure shows")
 
 

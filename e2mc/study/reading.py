@@ -30,7 +30,9 @@ def load_study(name: str) -> Study:
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
         raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
-    return _checked(Study, _read_study(path), str(path))
+    study = _checked(Study, _read_study(path), str(path))
+    study._source = name
+    return study
 
 
 def load_config(content: dict[str, Any]) -> Config:

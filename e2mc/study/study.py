@@ -13,25 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from e2mc.errors import InputError
-from e2mc.evaluation.information import Instrument
+from e2mc.errors import InputError, expect_known
+from e2mc.evaluation.embeddings import Embeddings
+from e2mc.evaluation.information import Information
+from e2mc.evaluation.paradigm import Paradigm
+from e2mc.evaluation.separability import Separability
 from e2mc.study.parts import (
-    AnyParadigm,
+    AnyColumn,
     Arm,
     Base,
     Convergence,
     Data,
-    FineTune,
-    Information,
-    Linear,
+    Informed,
+    Measured,
     Model,
     Name,
     OnDisk,
     Rows,
     Seeds,
-    Separability,
     Stability,
     Sweep,
     Table,
@@ -58,6 +59,10 @@ class Run:
             return f"base{self.base_seed}"
         return f"base{self.base_seed}-cont{self.continuation_seed}"
 
+    def names(self) -> dict[str, str]:
+        """What ``parse`` makes the run of again; the wildcards of a path."""
+        return {"base": self.base, "arm": self.arm, "seeds": self.seeds}
+
     @classmethod
     def parse(cls, base: str, arm: str, seeds: str) -> Run:
         """The run of the wildcards {base}, {arm} and {seeds} of a path."""
@@ -76,64 +81,62 @@ class Study(Model):
     bases: dict[Name, Base]
     arms: dict[Name, Arm]
     seeds: Seeds = Seeds()
-    paradigms: dict[Name, AnyParadigm]
-    separability: Separability
+    paradigms: dict[Name, AnyColumn]
+    separability: Measured
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
     reported_epoch: Literal["last", "best"] = Field(
         "last", description="whose score the tables show; the papers show the best epoch's"
     )
     sweep: Sweep | None = None
     convergence: Convergence | None = None
-    information: Information | None = None
+    information: Informed | None = None
     stability: Stability | None = None
+
+    _source: str = PrivateAttr("")
+
+    @property
+    def source(self) -> str:
+        """What ``load_study`` reads it from again."""
+        return self._source or self.name
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
         for where, rows, columns in self._named():
             for row in rows:
-                _known(row.base, self.bases, f"{where}: base")
+                expect_known(row.base, self.bases, f"{where}: base")
                 for arm in row.arms:
                     if arm != BASE_ARM:
-                        _known(arm, self.arms, f"{where}: arm")
+                        expect_known(arm, self.arms, f"{where}: arm")
             for column in columns:
-                _known(column, self.paradigms, f"{where}: paradigm")
+                expect_known(column, self.paradigms, f"{where}: paradigm")
         for where, bases in self._named_bases():
             for base in bases:
-                _known(base, self.bases, f"{where}: base")
+                expect_known(base, self.bases, f"{where}: base")
                 if self.bases[base].pretraining is None:
                     raise InputError(f"{where}: {base} has no pretraining to show")
         if self.stability is not None:
-            _known(self.stability.column, self.paradigms, "stability.column: paradigm")
+            expect_known(self.stability.column, self.paradigms, "stability.column: paradigm")
         if "continued" not in self.arms:
             raise InputError("arms: 'continued' is missing, every criterion is compared with it")
         for name, item in self.arms.items():
             if name == BASE_ARM:
                 raise InputError("arms: 'base' is the base itself and cannot be defined")
-            _known(item.reference, self.arms, f"arms.{name}.reference: arm")
+            expect_known(item.reference, self.arms, f"arms.{name}.reference: arm")
             if item.variant_of is not None:
-                _known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
+                expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in item.base_params:
-                _known(base, self.bases, f"arms.{name}.base_params: base")
+                expect_known(base, self.bases, f"arms.{name}.base_params: base")
         return self
 
     @model_validator(mode="after")
     def _data_exist(self) -> Study:
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
-            _known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
-            choice = getattr(paradigm, "label_list", None)
-            if choice is not None:
-                sets = self.data.sets if isinstance(self.data, OnDisk) else {}
-                lists = sets[paradigm.dataset].lists if paradigm.dataset in sets else {}
-                _known(choice, lists, f"{where}.label_list: list")
-            if isinstance(paradigm, Linear) and not self.data.holds_out(paradigm.dataset):
-                rates = paradigm.protocol.learning_rates
-                if len(rates) > 1:
-                    raise InputError(
-                        f"{where}.protocol.learning_rates: {len(rates)} rates would be chosen on "
-                        f"the test images: set data.sets.{paradigm.dataset}.validation, or give "
-                        "one rate"
-                    )
+            expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
+            try:
+                paradigm.check(self.data.counts(paradigm.dataset))
+            except InputError as error:
+                raise InputError(f"{where}.{error}") from error
         return self
 
     @model_validator(mode="after")
@@ -146,7 +149,7 @@ class Study(Model):
         check_backbone(self.backbone)
         for name, base in self.bases.items():
             where = f"bases.{name}.method"
-            _known(base.method.name, METHODS, f"{where}.name")
+            expect_known(base.method.name, METHODS, f"{where}.name")
             _accepts(METHODS[base.method.name], base.method.params, where)
             for stage in ("pretraining", "continued"):
                 recipe = getattr(base, stage)
@@ -167,7 +170,7 @@ class Study(Model):
             if spec.criterion is None:
                 continue
             where = f"arms.{arm} (on {name})"
-            _known(spec.criterion.name, CRITERIA, f"{where}: criterion")
+            expect_known(spec.criterion.name, CRITERIA, f"{where}: criterion")
             _accepts(CRITERIA[spec.criterion.name], spec.criterion.params, where)
             try:
                 create_criterion(spec.criterion.name, **spec.criterion.params)
@@ -217,18 +220,35 @@ class Study(Model):
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
-    def frozen_groups(self) -> dict[str, tuple[str, ...]]:
-        """Paradigms with a frozen backbone that one job evaluates: name of the group -> paradigms.
+    def paradigm(self, name: str, base: str) -> Paradigm:
+        """A column of the study, or one of the measurements that every study has."""
+        if name in self.paradigms:
+            return self.paradigms[name]
+        measured: dict[str, Paradigm] = {
+            "separability": Separability(),
+            "embeddings": Embeddings(
+                batch_size=self.bases[base].continued.batch_size, mapping=self.entropy_mapping(base)
+            ),
+            "information": self.instrument,
+        }
+        expect_known(name, (*self.paradigms, *measured), "paradigm")
+        return measured[name]
 
-        What is in memory takes minutes altogether; on disk each data set is a job of its own.
+    def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
+        """Which paradigms one job scores: name of its rule -> paradigms.
+
+        What is in memory takes minutes altogether; on disk each data set has a job of its own.
         """
-        groups: dict[str, tuple[str, ...]] = {}
+        jobs: dict[str, tuple[str, ...]] = {}
         for name, paradigm in self.paradigms.items():
-            if isinstance(paradigm, FineTune):
-                continue
-            group = paradigm.dataset if isinstance(self.data, OnDisk) else "frozen"
-            groups[group] = (*groups.get(group, ()), name)
-        return groups
+            rule = paradigm.job
+            if isinstance(self.data, OnDisk) and rule == "evaluate_frozen":
+                rule = f"{rule}_{paradigm.dataset}"
+            jobs[rule] = (*jobs.get(rule, ()), name)
+        return jobs | {
+            "measure": ("separability", "embeddings"),
+            "measure_information": ("information",),
+        }
 
     @property
     def main_tables(self) -> list[str]:
@@ -255,9 +275,9 @@ class Study(Model):
         return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
 
     @property
-    def instrument(self) -> Instrument:
+    def instrument(self) -> Information:
         """What measures entropy and reconstruction; the default one where the study has none."""
-        return Instrument() if self.information is None else self.information.instrument
+        return Information() if self.information is None else self.information.instrument
 
     def information_runs(self) -> list[Run]:
         """The pre-training runs whose measurements the figure shows."""
@@ -374,10 +394,6 @@ class Study(Model):
     def dataset_path(self, dataset: str) -> Path:
         return self.root / "data" / f"{dataset}.pt"
 
-    def retrained_path(self, base: str, base_seed: int | str) -> Path:
-        """Where ``snakemake bases`` writes; ``base_seed`` may be a wildcard."""
-        return self.root / "bases" / base / f"base{base_seed}" / "checkpoint.pt"
-
     def download_path(self, base: str) -> Path:
         """Where a released checkpoint is kept as published; ``base`` may be a wildcard."""
         return self.root / "bases" / base / "released.pth"
@@ -386,13 +402,15 @@ class Study(Model):
         """A released checkpoint or one of one's own in our format; ``base`` may be a wildcard."""
         return self.root / "bases" / base / "converted.pt"
 
-    def checkpoint_path(self, run: Run) -> Path:
-        """The checkpoint of a continued run."""
+    def trained_path(self, run: Run) -> Path:
+        """The checkpoint that a run's training writes: a base's, or a continued one."""
+        if run.arm == BASE_ARM:
+            return self.root / "bases" / run.base / run.seeds / "checkpoint.pt"
         return self.root / "continued" / run.base / run.arm / run.seeds / "checkpoint.pt"
 
     def log_path(self, run: Run) -> Path:
-        """Every term of a continued run, step by step."""
-        return self.checkpoint_path(run).with_name("training.csv")
+        """Every term of a run's loss, step by step."""
+        return self.trained_path(run).with_name("training.csv")
 
     def table_results(self, name: str) -> list[Path]:
         """Every result file of a table."""
@@ -401,12 +419,8 @@ class Study(Model):
         return [self.result_path(run, column) for run in runs for column in table.columns]
 
     def information_path(self, run: Run) -> Path:
-        """What was measured along the training of a base or a continued run."""
-        if run.arm == BASE_ARM:
-            checkpoint = self.retrained_path(run.base, run.base_seed)
-        else:
-            checkpoint = self.checkpoint_path(run)
-        return checkpoint.with_name("information.csv")
+        """What was measured along the training of a run."""
+        return self.trained_path(run).with_name("information.csv")
 
     def result_path(self, run: Run, paradigm: str) -> Path:
         """The scores of a run under one paradigm, or what is measured of it."""
@@ -417,9 +431,4 @@ def _accepts(kind: type, params: dict[str, Any], where: str) -> None:
     """Raises ValueError for a parameter that a method or criterion does not have."""
     known = set(inspect.signature(kind).parameters) - {"backbone", "group"}
     for name in params:
-        _known(name, sorted(known), f"{where}: parameter")
-
-
-def _known(name: str, names: Iterable[str], what: str) -> None:
-    if name not in names:
-        raise InputError(f"{what} {name!r} does not exist, expected one of {', '.join(names)}")
+        expect_known(name, sorted(known), f"{where}: parameter")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,7 @@ from e2mc.models import create_backbone
 from e2mc.optim import create_optimizer, learning_rate_factor
 from e2mc.progress import Interrupted, Progress, stop_requested
 from e2mc.state import fingerprint, save_atomically, write_text
+from e2mc.task import plain
 from e2mc.training.batch_norm import synchronise_batch_norm
 from e2mc.training.batches import BatchOrder
 from e2mc.training.logs import Row, csv_text, open_loggers
@@ -51,6 +53,7 @@ def pretrain(
     loggers: Sequence[str] = (),
     measure: Measure | None = None,
     identity: str | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
 
@@ -71,6 +74,7 @@ def pretrain(
             changing it; written to ``information.csv`` beside the checkpoint.
         identity: what else decides the run, e.g. which images they are and the version of the code;
             a state that was saved with another one is not resumed. Not part of the checkpoint.
+        made_by: what the checkpoint says of how it was made, in plain values; None: the spec.
 
     Raises:
         Interrupted: when ``e2mc.progress`` asked to stop, after the state was saved.
@@ -106,7 +110,7 @@ def pretrain(
                     f"{what} was asked to stop and did after step {run.step} of {total}; its "
                     f"state is in {state_path}, and the same command goes on from there"
                 )
-    run.save_checkpoint(output)
+    run.save_checkpoint(output, made_by)
     if writes:
         write_text(csv_text(run.rows), output.with_name("training.csv"))
         if run.measured:
@@ -306,12 +310,10 @@ class _Run:
             epoch = self.step // self.order.steps_per_epoch
             self.measured.append({"epoch": epoch, **measure(self.method)})
 
-    def _identity(self) -> str:
-        start = None if self.start is None else self.start.provenance
-        return fingerprint({"spec": asdict(self.spec), "images": len(self.images), "start": start})
-
     def _state_identity(self) -> str:
-        return fingerprint({"run": self._identity(), "caller": self.identity})
+        start = None if self.start is None else self.start.provenance
+        run = {"spec": asdict(self.spec), "images": len(self.images), "start": start}
+        return fingerprint({"run": run, "caller": self.identity})
 
     def save(self, path: Path) -> None:
         """Every rank calls this; the first one writes."""
@@ -355,14 +357,14 @@ class _Run:
         self.step, self.rows, self.measured = state["step"], state["rows"], state["measured"]
         self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
 
-    def save_checkpoint(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path, made_by: Mapping[str, Any] | None) -> None:
         """Every rank calls this and leaves when the file is there."""
         if rank() == 0:
-            self._checkpoint().save(path)
+            self._checkpoint(made_by or {"spec": plain(self.spec)}).save(path)
         if world_size() > 1:
             dist.barrier()
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, made_by: Mapping[str, Any]) -> Checkpoint:
         before = 0 if self.start is None else self.start.epochs
         return Checkpoint(
             backbone=self.spec.backbone,
@@ -376,6 +378,6 @@ class _Run:
             },
             epochs=before + self.spec.epochs,
             optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
-            provenance={"identity": self._identity(), "torch": str(torch.__version__)}
+            provenance={**made_by, "torch": str(torch.__version__)}
             | ({} if self.start is None else {"start": self.start.provenance}),
         )

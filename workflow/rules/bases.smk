@@ -1,6 +1,19 @@
+DOWNLOAD = once(lambda wildcards: download_task(STUDY, wildcards.base))
+CONVERSION = once(lambda wildcards: conversion_task(STUDY, wildcards.base))
+PRETRAINING = once(
+    lambda wildcards: training_task(
+        STUDY,
+        base_run(wildcards.base, wildcards.base_seed),
+        None,
+        device=CONFIG.device,
+        loggers=CONFIG.loggers,
+    )
+)
+
+
 rule download_base:
     output:
-        kept("downloads", STUDY.download_path("{base}")),
+        original=kept("downloads", STUDY.download_path("{base}")),
     log:
         ROOT / "logs/bases/{base}/download.log",
     benchmark:
@@ -14,19 +27,18 @@ rule download_base:
         mem_mb=1000,
         runtime=240,
     params:
-        url=lambda wildcards: STUDY.bases[wildcards.base].checkpoint.url,
-        sha256=lambda wildcards: STUDY.bases[wildcards.base].checkpoint.sha256,
+        **task_params(DOWNLOAD),
     message:
-        "Downloading {params.url}"
+        "Downloading the checkpoint of {wildcards.base}"
     script:
-        "../scripts/download_base.py"
+        "../scripts/run.py"
 
 
 rule convert_base:
     input:
-        lambda wildcards: original_checkpoint(wildcards.base),
+        unpack(task_inputs(CONVERSION)),
     output:
-        STUDY.converted_path("{base}"),
+        checkpoint=STUDY.converted_path("{base}"),
     log:
         ROOT / "logs/bases/{base}/convert.log",
     benchmark:
@@ -40,22 +52,18 @@ rule convert_base:
         mem_mb=8000,
         runtime=30,
     params:
-        study=CONFIG.study,
-        spec=lambda wildcards: fingerprint(conversion_identity(STUDY, wildcards.base)),
-        code=lambda wildcards: version(conversion_code(STUDY, wildcards.base)),
+        **task_params(CONVERSION),
     message:
         "Converting the checkpoint of {wildcards.base}"
     script:
-        "../scripts/convert_base.py"
+        "../scripts/run.py"
 
 
 rule pretrain_base:
     input:
-        images=DATASETS["images"],
+        unpack(task_inputs(PRETRAINING)),
     output:
-        **information_output(ANY_BASE),
-        checkpoint=STUDY.retrained_path("{base}", "{base_seed}"),
-        log=STUDY.retrained_path("{base}", "{base_seed}").with_name("training.csv"),
+        **training_outputs(STUDY, ANY_BASE),
     log:
         ROOT / "logs/bases/{base}/base{base_seed}.log",
     benchmark:
@@ -71,21 +79,18 @@ rule pretrain_base:
         mem_mb=ON_IMAGES["mem_mb"],
         runtime=ON_IMAGES["runtime"],
     params:
-        study=CONFIG.study,
-        seeds="base{base_seed}",
-        spec=lambda wildcards: training_hash(base_run_of(wildcards)),
-        code=lambda wildcards: version(training_code(STUDY, base_run_of(wildcards))),
+        **task_params(PRETRAINING, "pretrain_base", distributed=True),
     message:
         "Pre-training {wildcards.base} from random weights, seed {wildcards.base_seed}"
     script:
-        "../scripts/pretrain_base.py"
+        "../scripts/run.py"
 
 
 rule bases:
     input:
         [STUDY.converted_path(base) for base in CONVERTED],
         [
-            STUDY.retrained_path(base, seed)
+            STUDY.trained_path(base_run(base, seed))
             for base in STUDY.bases
             if base not in CONVERTED
             for seed in STUDY.seeds.base

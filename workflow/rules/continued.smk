@@ -1,11 +1,19 @@
+def continued_task(wildcards):
+    """The task that goes on from the base of a run."""
+    run = run_of(wildcards)
+    start = base_file(run.base, run.base_seed)
+    return training_task(STUDY, run, start, device=CONFIG.device, loggers=CONFIG.loggers)
+
+
+CONTINUATION = once(continued_task)
+CONTINUED = training_outputs(STUDY, ANY_RUN)
+
+
 rule continue_pretraining:
     input:
-        checkpoint=lambda wildcards: base_checkpoint(wildcards.base, run_of(wildcards).base_seed),
-        images=DATASETS["images"],
+        unpack(task_inputs(CONTINUATION)),
     output:
-        **information_output(ANY_RUN),
-        checkpoint=kept("continued", STUDY.checkpoint_path(ANY_RUN)),
-        log=STUDY.log_path(ANY_RUN),
+        **CONTINUED | {"checkpoint": kept("continued", CONTINUED["checkpoint"])},
     log:
         ROOT / "logs/continued" / f"{RUN}.log",
     benchmark:
@@ -21,10 +29,8 @@ rule continue_pretraining:
         mem_mb=ON_IMAGES["mem_mb"],
         runtime=ON_IMAGES["runtime"],
     params:
-        study=CONFIG.study,
-        spec=lambda wildcards: training_hash(run_of(wildcards)),
-        code=lambda wildcards: version(training_code(STUDY, run_of(wildcards))),
+        **task_params(CONTINUATION, "continue_pretraining", distributed=True),
     message:
         "Continuing {wildcards.base} as {wildcards.arm}, {wildcards.seeds}"
     script:
-        "../scripts/continue_pretraining.py"
+        "../scripts/run.py"

@@ -1,8 +1,17 @@
+def dataset_folder(dataset):
+    """Where the files of a data set are, from config.yaml; None where it does not say."""
+    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
+
+
 if ON_DISK:
+    INDEX = once(
+        lambda wildcards: index_task(STUDY, wildcards.dataset, dataset_folder(wildcards.dataset))
+    )
 
     rule index_data:
         output:
-            STUDY.dataset_path("{dataset}"),
+            # what depends on an index depends on what it lists: an equal one is left as it is
+            index=update(STUDY.dataset_path("{dataset}")),
         log:
             ROOT / "logs/index_data/{dataset}.log",
         benchmark:
@@ -16,23 +25,20 @@ if ON_DISK:
             mem_mb=4000,
             runtime=120,
         params:
-            study=CONFIG.study,
-            folder=lambda wildcards: CONFIG.data_folders.get(
-                STUDY.data.sets[wildcards.dataset].format
-            ),
-            downloads=ROOT / "data/downloads",
-            spec=lambda wildcards: fingerprint(STUDY.data.evaluation_identity(wildcards.dataset)),
-            code=version(Code("data")),
+            **task_params(INDEX),
         message:
             "Counting and listing the images of {wildcards.dataset}"
         script:
-            "../scripts/index_data.py"
+            "../scripts/run.py"
 
 else:
+    PREPARATION = once(
+        lambda wildcards: preparation_task(STUDY, CONFIG.data_folders.get("fashion-mnist"))
+    )
 
     rule prepare_data:
         output:
-            **DATASETS,
+            **{name: update(path) for name, path in DATASETS.items()},
         log:
             ROOT / "logs/prepare_data.log",
         benchmark:
@@ -44,15 +50,11 @@ else:
             mem_mb=2000,
             runtime=30,
         params:
-            study=CONFIG.study,
-            folder=CONFIG.data_folders.get("fashion-mnist"),
-            downloads=ROOT / "data/downloads",
-            spec=fingerprint(STUDY.data.model_dump(mode="json")),
-            code=version(Code("data")),
+            **task_params(PREPARATION),
         message:
             "Fetching, checking and splitting the images"
         script:
-            "../scripts/prepare_data.py"
+            "../scripts/run.py"
 
 
 rule check_data:

@@ -1,17 +1,28 @@
-for group, paradigms in FROZEN.items():
+def scoring(paradigms):
+    """Makes the task that scores a run under some paradigms."""
+
+    def task(wildcards):
+        run = run_of(wildcards)
+        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
+
+    return once(task)
+
+
+for job, paradigms in STUDY.evaluation_jobs().items():
+    SCORING = scoring(paradigms)
 
     rule:
         name:
-            "evaluate_frozen" if group == "frozen" else f"evaluate_frozen_{group}"
+            job
         input:
-            **datasets_of(paradigms),
-            checkpoint=checkpoint_of,
+            unpack(task_inputs(SCORING)),
         output:
-            **result_outputs(paradigms),
+            # a result that stands is left by the step when another of its job is made anew
+            **{name: update(STUDY.result_path(ANY_RUN, name)) for name in paradigms},
         log:
-            ROOT / "logs/evaluations" / RUN / f"{group}.log",
+            ROOT / "logs/evaluations" / RUN / f"{job}.log",
         benchmark:
-            ROOT / "benchmarks/evaluations" / RUN / f"{group}.tsv"
+            ROOT / "benchmarks/evaluations" / RUN / f"{job}.tsv"
         localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"
@@ -21,71 +32,8 @@ for group, paradigms in FROZEN.items():
             mem_mb=ON_IMAGES["mem_mb"],
             runtime=ON_IMAGES["runtime"],
         params:
-            step="evaluate_frozen",
-            study=CONFIG.study,
-            spec=evaluation_hash(paradigms),
-            code=evaluation_version,
+            **task_params(SCORING, job),
         message:
-            "Evaluating {wildcards.base} {wildcards.arm} {wildcards.seeds}, frozen"
+            f"Scoring {{wildcards.base}} {{wildcards.arm}} {{wildcards.seeds}}: {', '.join(paradigms)}"
         script:
-            "../scripts/evaluate.py"
-
-
-if FINE_TUNED:
-
-    rule evaluate_fine_tuned:
-        input:
-            **datasets_of(FINE_TUNED),
-            checkpoint=checkpoint_of,
-        output:
-            **result_outputs(FINE_TUNED),
-        log:
-            ROOT / "logs/evaluations" / RUN / "fine_tuned.log",
-        benchmark:
-            ROOT / "benchmarks/evaluations" / RUN / "fine_tuned.tsv"
-        localrule: SUBMITS
-        conda:
-            "../../envs/e2mc.yaml"
-        threads: ON_IMAGES["threads"]
-        resources:
-            slurm_jobs=1,
-            mem_mb=ON_IMAGES["mem_mb"],
-            runtime=ON_IMAGES["runtime"],
-        params:
-            step="evaluate_fine_tuned",
-            study=CONFIG.study,
-            spec=evaluation_hash(FINE_TUNED),
-            code=evaluation_version,
-        message:
-            "Fine-tuning {wildcards.base} {wildcards.arm} {wildcards.seeds}"
-        script:
-            "../scripts/evaluate.py"
-
-
-rule measure:
-    input:
-        checkpoint=checkpoint_of,
-        images=DATASETS["images"],
-    output:
-        **result_outputs(MEASUREMENTS),
-    log:
-        ROOT / "logs/evaluations" / RUN / "measurements.log",
-    benchmark:
-        ROOT / "benchmarks/evaluations" / RUN / "measurements.tsv"
-    localrule: SUBMITS
-    conda:
-        "../../envs/e2mc.yaml"
-    threads: ON_IMAGES["threads"]
-    resources:
-        slurm_jobs=1,
-        mem_mb=ON_IMAGES["mem_mb"],
-        runtime=ON_IMAGES["runtime"],
-    params:
-        step="measure",
-        study=CONFIG.study,
-        spec=evaluation_hash(MEASUREMENTS),
-        code=evaluation_version,
-    message:
-        "Measuring {wildcards.base} {wildcards.arm} {wildcards.seeds}"
-    script:
-        "../scripts/evaluate.py"
+            "../scripts/run.py"

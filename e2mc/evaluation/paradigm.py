@@ -1,0 +1,184 @@
+"""What every paradigm is: a protocol, what it needs, how it scores a subject, what a table calls it.
+
+A paradigm is a frozen dataclass in a file of its own, whose fields are the keys of a study, and a
+line in ``PARADIGMS`` of ``e2mc.evaluation``. Nothing else in the package knows its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+from torch import Tensor
+
+from e2mc.data.images import Splits
+from e2mc.data.subsets import stratified_subset
+from e2mc.errors import InputError, expect_known
+from e2mc.evaluation.subject import Subject
+
+Score = dict[str, str | float | int]
+
+
+class Found(NamedTuple):
+    """What a paradigm finds: scores (see ``metrics.score``), and details of how they came about."""
+
+    scores: list[Score]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a study knows of a data set before anything is read.
+
+    Attributes:
+        train, validation, test: images; None where the study does not say.
+        lists: label list -> number of images that it names.
+    """
+
+    train: int | None
+    validation: int | None
+    test: int | None
+    lists: Mapping[str, int]
+
+    @property
+    def held_out(self) -> int | None:
+        """Images on which choices are made: the validation images, the test's without any."""
+        return self.validation or self.test
+
+
+@dataclass(frozen=True)
+class Work:
+    """What scoring a run takes, in images.
+
+    Attributes:
+        features: (data set, split, spatial) whose features are computed once for all paradigms.
+        streamed: images on fresh views; paradigms that share their passes take the most of them.
+        trained: images that the backbone is trained on.
+        looked_at: images that the backbone in training is scored on.
+    """
+
+    features: frozenset[tuple[str, str, bool]] = frozenset()
+    streamed: int = 0
+    trained: int = 0
+    looked_at: int = 0
+
+
+class Paradigm:
+    """One way of scoring a checkpoint.
+
+    Attributes:
+        kind: its name in ``PARADIGMS``.
+        label: what tables call it.
+        dataset: which data set of the study it scores on.
+        job: the rule whose job it belongs to; paradigms of one job share features and passes.
+        metric: of its headline score, as in ``metrics.score``; None for what is no column.
+        stage: what the figure of costs calls it.
+        selects_epochs: whether it has a score of the best epoch beside that of the last.
+        tells_saturation: whether it shows that a base was not trained to its end.
+        on_embeddings: whether it scores what a criterion sees, and so needs the method.
+    """
+
+    kind: str
+    label: str
+    dataset: str
+    job: ClassVar[str]
+    metric: ClassVar[str]
+    stage: ClassVar[str] = ""
+    selects_epochs: ClassVar[bool] = False
+    tells_saturation: ClassVar[bool] = False
+    on_embeddings: ClassVar[bool] = False
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @property
+    def kinds_of_features(self) -> tuple[str, ...]:
+        """On which features it has scores."""
+        return ("raw",)
+
+    def values(self) -> dict[str, Any] | None:
+        """What a result says of its protocol; None where there is nothing to choose."""
+        return asdict(self) or None  # type: ignore[call-overload]
+
+    def check(self, data: Counts) -> None:
+        """Raises InputError, beginning with the key, where the data set cannot serve it."""
+
+    def pass_key(self, name: str) -> Hashable:
+        """Paradigms of one kind with equal keys learn from the same passes over the images."""
+        return name
+
+    def work(self, data: Counts) -> Work:
+        """What it takes, for the estimate of costs."""
+        return Work()
+
+    def score(self, subject: Subject, name: str) -> Found:
+        """Scores a subject; ``name`` is that of the paradigm in the study."""
+        raise NotImplementedError
+
+    @classmethod
+    def score_together(cls, paradigms: Mapping[str, Self], subject: Subject) -> dict[str, Found]:
+        """Scores of paradigms with one ``pass_key``, by their names."""
+        return {name: paradigm.score(subject, name) for name, paradigm in paradigms.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Paradigm):
+    """A paradigm that tables show: a study lists it with its own label, data set and protocol."""
+
+    kind: str
+    label: str
+    dataset: str = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Column):
+    """Learns from all labels, from a share of them, or from those of a published list.
+
+    Args:
+        fraction: share of the labels, in (0, 1].
+        label_list: a list of the data set, instead of a share.
+        label_seeds: of the draws of labels, and of what is learnt from them.
+    """
+
+    fraction: float = 1.0
+    label_list: str | None = None
+    label_seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"fraction must be above 0 and at most 1, found {self.fraction}")
+        if self.label_list is not None and self.fraction != 1:
+            raise InputError("give either fraction or label_list, not both")
+        if not self.label_seeds or min(self.label_seeds) < 0:
+            raise InputError(
+                f"label_seeds must hold one or more seeds of at least 0, found {self.label_seeds}"
+            )
+
+    def check(self, data: Counts) -> None:
+        if self.label_list is not None:
+            expect_known(self.label_list, data.lists, "label_list: list")
+
+    def labelled(self, data: Counts) -> int:
+        """How many training images it learns from."""
+        if self.label_list is not None:
+            return data.lists[self.label_list]
+        assert data.train is not None, "the study does not say how many images there are"
+        return round(self.fraction * data.train)
+
+    def subsets(self, splits: Splits) -> dict[int, Tensor]:
+        """Seed -> the training images whose labels are used, int64."""
+        if self.label_list is not None:
+            return {seed: splits.lists[self.label_list] for seed in self.label_seeds}
+        train = splits.train
+        return {
+            seed: stratified_subset(train.labels, self.fraction, seed, train.classes)
+            for seed in self.label_seeds
+        }
+
+
+def together(paradigms: Mapping[str, Paradigm]) -> Iterable[dict[str, Paradigm]]:
+    """The paradigms in groups that share their passes."""
+    groups: dict[Hashable, dict[str, Paradigm]] = {}
+    for name, paradigm in paradigms.items():
+        groups.setdefault((paradigm.kind, paradigm.pass_key(name)), {})[name] = paradigm
+    return groups.values()

@@ -1,0 +1,90 @@
+"""What decides the checkpoint of a run, in plain values, and whether a file was made with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from e2mc.checkpoints.checkpoint import Checkpoint
+from e2mc.errors import InputError
+from e2mc.study import BASE_ARM, Run, ShippedCheckpoint, Study, load_study
+from e2mc.task import Task, differences, listed, plain
+
+
+def named_run(task: Task) -> tuple[Study, Run]:
+    """The study and the run that a task names."""
+    names = {name: task.arguments[name] for name in ("base", "arm", "seeds")}
+    return load_study(task.arguments["study"]), Run.parse(**names)
+
+
+def training_values(study: Study, run: Run) -> dict[str, Any]:
+    """What decides the checkpoint that a run's training writes, apart from files that a rule made.
+
+    Raises InputError for a base without a pretraining recipe.
+    """
+    values = {
+        **dataclasses.asdict(study.training_spec(run)),
+        "images": study.training_images(run),
+        "data": study.data.decides_training(),
+    }
+    return values if run.arm == BASE_ARM else values | _shipped_values(study, run)
+
+
+def checkpoint_values(study: Study, run: Run) -> dict[str, Any]:
+    """What decides the checkpoint of a run: its training, or the file that a base comes from.
+
+    Where config.yaml has a base with a file trained all the same, its new file tells the rules.
+    """
+    base = study.bases[run.base]
+    if run.arm != BASE_ARM:
+        return training_values(study, run)
+    if base.converted:
+        return conversion_values(study, run.base)
+    trained = {} if base.pretraining is None else training_values(study, run)
+    return trained | _shipped_values(study, run)
+
+
+def conversion_values(study: Study, base: str) -> dict[str, Any]:
+    """What decides the checkpoint of a base that comes from a file, apart from the file."""
+    item = study.bases[base]
+    assert item.checkpoint is not None
+    return {
+        "checkpoint": item.checkpoint.model_dump(mode="json"),
+        "backbone": study.backbone,
+        "method": dataclasses.asdict(item.method),
+    }
+
+
+def _shipped_values(study: Study, run: Run) -> dict[str, Any]:
+    """The file of a shipped base, whose time tells the rules nothing."""
+    checkpoint = study.bases[run.base].checkpoint
+    if not isinstance(checkpoint, ShippedCheckpoint):
+        return {}
+    return {"shipped": checkpoint.sha256.get(run.base_seed)}
+
+
+def expect_checkpoint_of(study: Study, run: Run, path: Path, checkpoint: Checkpoint) -> None:
+    """Raises InputError where a file is not the checkpoint of a run that the study asks for."""
+    if path == study.trained_path(run):
+        expect_made_for(path, checkpoint.made_with, training_values(study, run))
+    elif path == study.converted_path(run.base):
+        expect_made_for(path, checkpoint.made_with, conversion_values(study, run.base))
+    # else it is shipped, and its hash has been checked
+
+
+def expect_made_for(path: Path, said: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError where a file was made with other values than those that are wanted.
+
+    Args:
+        path: the file.
+        said: what it says of itself; None where it says nothing, such as a published one.
+        wanted: what the study asks for.
+    """
+    found = [] if said is None else differences(said, plain(wanted))
+    if found:
+        raise InputError(
+            f"{path} was made with other values than the study has: {listed(found)}: delete it to "
+            "have it made again, or change the study back"
+        )
