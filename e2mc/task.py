@@ -88,7 +88,7 @@ class Task:
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """Everything that decides the outputs: a value and its name in each line, code by folder."""
+        """What decides the outputs: a value and its name in each line, the code by folder."""
         values = [f"{name}: {json.dumps(value)}" for name, value in flat(self.decides)]
         folders: dict[str, list[str]] = {}
         for file, version in self.code.items():

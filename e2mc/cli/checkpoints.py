@@ -43,7 +43,7 @@ def checkpoint_commands(commands: Any) -> None:
 
 
 def _download(options: argparse.Namespace) -> Reply:
-    from e2mc.checkpoints.download import recorded_source
+    from e2mc.checkpoints.download import download
     from e2mc.steps.checkpoints import download_task
     from e2mc.study import load_study
 
@@ -52,7 +52,7 @@ def _download(options: argparse.Namespace) -> Reply:
     task = download_task(study, options.base)
     task.perform()
     path = task.output("original")
-    source = recorded_source(path)
+    source = download(task.decides["url"], path, expected_sha256=task.decides["sha256"])
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
     return Reply(text, {"file": str(path), **asdict(source)})
 

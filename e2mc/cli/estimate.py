@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from e2mc.errors import InputError
-from e2mc.frozen import passes
+from e2mc.evaluation.paradigm import Counts, Work, together
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 from e2mc.study import (
     BASE_ARM,
-    SVM,
-    FineTune,
-    Images,
-    Labelled,
-    Linear,
     OnDisk,
     ReleasedCheckpoint,
     Run,
@@ -160,21 +155,14 @@ class _Cost:
             training = rates.hours(spec.method.name, spec.epochs * images)
             if "continued" in keep:
                 disk = checkpoint_bytes(study, run.base, optimizer=spec.keep_optimizer)
-        chosen = {name: study.paradigms[name] for name in sorted(columns)}
-        frozen = _frozen_images(
-            study, {n: p for n, p in chosen.items() if not isinstance(p, FineTune)}
-        )
-        tuned = [p for p in chosen.values() if isinstance(p, FineTune)]
-        trained = sum(len(p.label_seeds) * p.protocol.epochs * _labelled(study, p) for p in tuned)
-        looked_at = sum(
-            len(p.label_seeds)
-            * (p.protocol.epochs // p.protocol.validate_every)
-            * _count(study, p.dataset, "held out")
-            for p in tuned
-        )
+        work = _work(study, columns)
         fine_tuning = 0.0
-        if tuned:
-            fine_tuning = rates.hours(FINE_TUNING, trained) + rates.hours(FEATURES, looked_at)
+        if work.trained:
+            fine_tuning = rates.hours(FINE_TUNING, work.trained)
+            fine_tuning += rates.hours(FEATURES, work.looked_at)
+        frozen = work.streamed + sum(
+            _count(study, dataset, split) for dataset, split, _ in work.features
+        )
         return cls(training, rates.hours(FEATURES, frozen) if frozen else 0.0, fine_tuning, disk)
 
     @classmethod
@@ -198,48 +186,35 @@ class _Cost:
         }
 
 
-def _images(study: Study, dataset: str) -> Images:
-    """A data set and its counts; ValueError for a study that does not state them."""
+def _counts(study: Study, dataset: str) -> Counts:
+    """How many images there are; InputError for a study that does not say."""
     if not isinstance(study.data, OnDisk):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
             "with data on disk"
         )
-    return study.data.sets[dataset]
+    return study.data.counts(dataset)
 
 
 def _count(study: Study, dataset: str, split: str) -> int:
-    """Images of "train", "test", or "held out": the validation images, the test's without any."""
-    images = _images(study, dataset)
-    if split == "train":
-        return images.train - images.validation
-    return images.test if split == "test" or not images.validation else images.validation
+    """Images of the "train", "validation" or "test" split."""
+    return getattr(_counts(study, dataset), split)
 
 
-def _labelled(study: Study, paradigm: Labelled) -> int:
-    """How many training images a paradigm learns from."""
-    if paradigm.label_list is not None:
-        return _images(study, paradigm.dataset).lists[paradigm.label_list].count
-    return round(paradigm.fraction * _count(study, paradigm.dataset, "train"))
-
-
-def _frozen_images(study: Study, paradigms: Mapping[str, Linear | SVM]) -> int:
-    """How many images pass the frozen backbone for some paradigms of one run."""
-    linear = {name: p for name, p in paradigms.items() if isinstance(p, Linear)}
-    streamed = {name: p for name, p in linear.items() if p.views is not None}
-    images = 0
-    for together in passes(streamed):
-        # an epoch shows the images of the largest set of labels; smaller ones lie within it
-        images += max(p.protocol.epochs * _labelled(study, p) for p in together.values())
-    splits: set[tuple[str, str, bool]] = set()  # computed once: data set, split, spatial
-    for paradigm in paradigms.values():
-        spatial = isinstance(paradigm, SVM) or paradigm.spatial
-        splits.add((paradigm.dataset, "test", spatial))
-        if isinstance(paradigm, SVM) or paradigm.views is None or "whitened" in paradigm.features:
-            splits.add((paradigm.dataset, "train", spatial))
-        if _images(study, paradigm.dataset).validation:
-            splits.add((paradigm.dataset, "held out", spatial))
-    return images + sum(_count(study, dataset, split) for dataset, split, _ in splits)
+def _work(study: Study, columns: Iterable[str]) -> Work:
+    """What some columns of one run take; features and passes that they share count once."""
+    chosen = {name: study.paradigms[name] for name in sorted(columns)}
+    groups = [
+        [paradigm.work(_counts(study, paradigm.dataset)) for paradigm in group.values()]
+        for group in together(chosen)
+    ]
+    every = [work for group in groups for work in group]
+    return Work(
+        features=frozenset().union(*(work.features for work in every)),
+        streamed=sum(max(work.streamed for work in group) for group in groups),
+        trained=sum(work.trained for work in every),
+        looked_at=sum(work.looked_at for work in every),
+    )
 
 
 def checkpoint_bytes(study: Study, base: str, *, optimizer: bool) -> int:

@@ -68,8 +68,8 @@ class KNN(Labelled):
         most = max(self.protocol.k)
         if data.train is not None and self.labelled(data) < most:
             raise InputError(
-                f"protocol.k: {most} neighbours are wanted, but only {self.labelled(data)} training "
-                "images have a label: lower k"
+                f"protocol.k: {most} neighbours are wanted, but only {self.labelled(data)} "
+                "training images have a label: lower k"
             )
 
     def work(self, data: Counts) -> Work:

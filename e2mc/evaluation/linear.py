@@ -1,7 +1,7 @@
 """Linear classifiers on a frozen backbone: the linear protocol of SwAV and VICReg.
 
-Features are computed once, or anew on a fresh random view in every epoch; then paradigms of one data
-set with equal views learn from the same passes.
+Features are computed once, or anew on a fresh random view in every epoch; then paradigms of one
+data set with equal views learn from the same passes.
 """
 
 from __future__ import annotations

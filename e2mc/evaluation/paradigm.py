@@ -1,4 +1,4 @@
-"""What every paradigm is: a protocol, what it needs, how it scores a subject, what a table calls it.
+"""What every paradigm is: a protocol, what it needs, how it scores a subject, what tables call it.
 
 A paradigm is a frozen dataclass in a file of its own, whose fields are the keys of a study, and a
 line in ``PARADIGMS`` of ``e2mc.evaluation``. Nothing else in the package knows its name.

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import dataclasses
 import pytest
 
 from e2mc.cli.estimate import Rates, estimate, read_rates
@@ -54,7 +55,7 @@ def test_all_label_fractions_share_the_passes(paper, found):
 
 def test_passes_of_their_own_cost_more(paper, found):
     apart = {
-        name: paradigm.model_copy(update={"shared_pass": False})
+        name: dataclasses.replace(paradigm, shared_pass=False)
         if name.startswith("linear")
         else paradigm
         for name, paradigm in paper.paradigms.items()
