@@ -22,34 +22,35 @@ def terminal() -> int | None:
 def announce(message: str) -> None:
     """One line on standard error and, in a rule, on the terminal."""
     print(message, file=sys.stderr, flush=True)
-    if _terminal is not None:
-        with contextlib.suppress(OSError):  # the terminal may be closed
-            os.write(_terminal, f"{message}\n".encode())
+    _tell(message)
 
 
 @contextlib.contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Standard output and error go to ``log``; an expected error is one line on the terminal.
+    """Standard output and error go to ``log``, and the terminal has one line about an error.
 
-    Exits with status 1 after an expected error, whose traceback is in the log; anything else is a
-    fault of this code and is raised.
+    Exits with status 1 after an expected error, whose traceback is in the log. Anything else is a
+    fault of this code and is raised; Python writes its traceback to the log.
     """
-    handle = os.dup(2)
+    global _terminal
+    _terminal = os.dup(2)
     with Path(log).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    with told_on(handle):
-        yield
-
-
-@contextlib.contextmanager
-def told_on(handle: int) -> Iterator[None]:
-    """The same where standard output and error are the log already, and ``handle`` the terminal."""
-    global _terminal
-    _terminal = handle
     try:
         yield
     except EXPECTED_ERRORS as error:
         traceback.print_exc()
-        os.write(handle, f"error: {error}\n".encode())
+        _tell(f"error: {error}")
         sys.exit(1)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        _tell(f"a fault of the code, not of its input: {what}; its traceback is in {log}")
+        raise
+
+
+def _tell(message: str) -> None:
+    """One line on the terminal of a rule."""
+    if _terminal is not None:
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            os.write(_terminal, f"{message}\n".encode())

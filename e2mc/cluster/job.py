@@ -1,4 +1,4 @@
-"""What runs inside a SLURM job: the step on every task, and what becomes of it when SLURM stops it.
+"""What runs inside a SLURM job: the step on every rank, and what becomes of it when SLURM stops it.
 
 Near its time limit and when it is preempted, a job gets SIGUSR2 (or SIGTERM alone, as clusters are
 set up). Every rank notes it, ``pretrain`` agrees on the step to stop at, saves its state and raises
@@ -17,39 +17,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from e2mc import progress
 from e2mc.cluster import slurm
-
-Code = object
-from e2mc.errors import MachineError
+from e2mc.errors import EXPECTED_ERRORS, MachineError
 from e2mc.state import write_json
+from e2mc.task import Task
 
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A step as a job; submitit calls it in every task.
+    """A task as a job; submitit calls it on every rank.
 
     Args:
-        step: what to do, with ``arguments``; every rank calls it.
+        task: what every rank performs.
         workdir: folder that relative paths start from.
         folder: where this submission's own files are.
-        done: file that says that the step has been done, and of what ``spec``.
-        spec: hash of everything that decides the step's files.
-        code, versions: the code of the step, and its versions when the job was submitted.
+        done: file that says that the task has been done, and of what ``spec``.
+        spec: hash of everything that decides the outputs.
         time_minutes, max_requeues, signal_seconds: as in ``Resources``.
     """
 
-    step: Callable[..., None]
-    arguments: tuple[Any, ...]
+    task: Task
     workdir: Path
     folder: Path
     done: Path
     spec: str
-    code: Code
-    versions: dict[str, str]
     time_minutes: int
     max_requeues: int
     signal_seconds: int
@@ -60,14 +52,16 @@ class SlurmJob:
         self._report_path.unlink(missing_ok=True)
         try:
             self._go_to_workdir()
-            self._check_code()
             with _process_group():
-                self.step(*self.arguments)
+                self.task.perform()
         except progress.Interrupted:
             if _rank() == 0:
                 self._go_on_later()
             # not an error; submitit writes results of what returns, and this is none
             sys.exit(0)
+        except EXPECTED_ERRORS as error:
+            self._report(str(error))
+            raise
         except Exception as error:
             self._report(f"{type(error).__name__}: {error}")
             raise
@@ -83,22 +77,12 @@ class SlurmJob:
                 "to a file system that all nodes share"
             ) from error
 
-    def _check_code(self) -> None:
-        """Its result would be taken for that of the code at submission."""
-        now = self.code.versions()
-        changed = [part for part in self.versions | now if now.get(part) != self.versions.get(part)]
-        if changed:
-            raise MachineError(
-                f"the code of {', '.join(changed)} has changed since this job was submitted: run "
-                "the same again"
-            )
-
     def _go_on_later(self) -> None:
         """Requeues this job, unless it was cancelled or SLURM is requeueing it already."""
         job = os.environ["SLURM_JOB_ID"]
         try:
             fields = self._insist(lambda: slurm.job_fields(job))
-        except RuntimeError as error:
+        except MachineError as error:
             return self._report(
                 f"it was stopped and cannot ask SLURM why: {error}; its state is saved: run the "
                 "same again to go on"
@@ -121,7 +105,7 @@ class SlurmJob:
         print(f"SLURM job {job} goes back into the queue ({why}); its state is saved", flush=True)
         try:
             self._insist(lambda: slurm.requeue(job))
-        except RuntimeError as error:
+        except MachineError as error:
             self._report(
                 f"it was stopped ({why}) and cannot be requeued: {error}; its state is saved: run "
                 "the same again to go on"
@@ -154,7 +138,10 @@ def _rank() -> int:
 
 @contextlib.contextmanager
 def _process_group() -> Iterator[None]:
-    """torch.distributed over the job's tasks, where there are several; one GPU for each."""
+    """torch.distributed over the job's ranks, where there are several; one GPU for each."""
+    import torch  # the process that submits this module's class needs none
+    import torch.distributed as dist
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["SLURM_LOCALID"]) % torch.cuda.device_count())
     if int(os.environ["SLURM_NTASKS"]) == 1:

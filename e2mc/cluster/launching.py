@@ -1,21 +1,11 @@
-"""Runs a step here or as a SLURM job, waits for it, and says in one sentence what failed.
+"""Runs a task here or as a SLURM job, which is found again or submitted.
 
-A *task* is a step with its output files, which lie in one folder, and the hash of everything that
-decides them (its *spec*): what the caller says, and the names, sizes and times of the input files.
-Its folder ``<folder of the outputs>/slurm/<step>-<hash of the outputs' names>`` holds
-
-- ``output/``: where jobs write, state included. Outputs are linked to their place when the step is
-  done, because Snakemake removes what is in that place before it starts a rule again;
-- ``done.json``: written by a job after its step, with its spec. It is what "done" means;
-- ``job.json``: the record: id, spec and submission of the last job;
-- ``<submission>/``: submitit's files and the logs of one submission;
-- ``lock``: held while a process looks for the task's job or submits it.
-
-Under the lock, in this order: a step that is done with this spec is collected. A job whose comment
-names this output and spec (or, where the cluster changes comments, whose id is in the record) is
-waited for; so the comment alone suffices when a process died between submission and record. One
-with another spec is cancelled, one that is ending is waited for and looked at again. Only a queue
-that answered and has no job of this task leads to a submission. A record alone is never trusted.
+Under the lock of the task's folder (see ``e2mc.cluster.staging``), in this order: a task that is
+done with this spec is collected. A job whose comment names this output and spec (or, where the
+cluster changes comments, whose id is in the record) is waited for; so the comment alone suffices
+when a process died between submission and record. One with another spec is cancelled, one that is
+ending is waited for and looked at again. Only a queue that answered and has no job of this task
+leads to a submission. A record alone is never trusted.
 """
 
 from __future__ import annotations
@@ -25,31 +15,21 @@ import errno
 import fcntl
 import os
 import secrets
-import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from e2mc.cluster import slurm
-from e2mc.cluster.console import announce, terminal
+from e2mc.cluster.console import announce
+from e2mc.cluster.job import SlurmJob
+from e2mc.cluster.signals import Stopped, pause, signals_blocked, stop_signals
 from e2mc.cluster.slurm import UNREACHABLE, QueuedJob, Resources, Unreachable
-from e2mc.cluster.waiting import (
-    Stopped,
-    Task,
-    files_below,
-    pause,
-    read_json,
-    signals_blocked,
-    stop_signals,
-    wait_in_small_process,
-)
-
-Code = object
-from e2mc.errors import InputError, MachineError
-from e2mc.state import fingerprint, write_json
+from e2mc.cluster.staging import JobFolder
+from e2mc.cluster.waiting import Job
+from e2mc.errors import MachineError
+from e2mc.task import Task
 
 # an sbatch that got no answer may have left a job, which the queue shows late
 UNSURE_SECONDS = 60.0
@@ -57,107 +37,65 @@ UNSURE_SECONDS = 60.0
 PYTHON = """sh -c 'trap "" USR2; exec "$0" "$@"'"""
 
 
-def run(
-    step: Callable[..., None],
-    *arguments: Any,
-    outputs: Sequence[Path],
-    spec: str,
-    code: Code,
-    resources: Resources | None,
-    distributed: bool = False,
-) -> None:
-    """Calls ``step(*arguments)`` here, or in a SLURM job that is found or submitted and waited for.
+def launch(task: Task, resources: Resources | None, *, distributed: bool = False) -> None:
+    """Performs a task here, or in a SLURM job that is found or submitted and waited for.
 
-    In a rule (see ``e2mc.cluster.console.logged``) a small process waits in this place: nothing
-    that stands after the call is done.
+    The job finds outputs that are in their place already where it writes; they may be links, so
+    the step must write to another name and rename. They change when the whole step is done.
 
     Args:
-        step: a function of e2mc.steps; it and the arguments must be picklable for SLURM.
-        arguments: its arguments. Every path in them, also in mappings, that is not among
-            ``outputs`` is taken for an input.
-        outputs: the files that the step makes, all in one folder.
-        spec: a string that differs where the outputs would, apart from the input files and code.
-        code: that makes the outputs.
-        resources: what the job gets; None calls the step in this process.
-        distributed: whether the step can be done by several ranks; otherwise it gets one.
+        resources: what the job gets; None performs the task in this process.
+        distributed: whether several ranks can perform it; otherwise the job has one.
 
     Raises:
         JobError: when the job failed, with the reason and its last lines.
-        RuntimeError: when sbatch refuses the job, with its message.
+        MachineError: when sbatch refuses the job, with its message.
         SystemExit: after SIGINT or SIGTERM, when the job is cancelled or left as ``resources`` say.
     """
     if resources is None:
-        step(*arguments)
+        task.perform()
         return
-    if not distributed:
-        resources = resources.on_one_rank()
-    task = _Submission(step, arguments, outputs, spec, code, resources)
+    launcher = _Launcher(task, resources if distributed else resources.on_one_rank())
     with stop_signals():
         try:
-            job = task.find_or_submit()
-            if job is not None and terminal() is not None:
-                wait_in_small_process(task, job)
+            job = launcher.find_or_submit()
             if job is not None:
-                task.wait(job)
-            task.collect()
+                job.wait()
+            launcher.folder.collect()
         except Stopped as stopped:
-            task.stop(stopped)
+            launcher.stop(stopped)
             sys.exit(stopped.status)
 
 
-class _Submission(Task):
-    """A task with its step, which can be submitted."""
+class _Found(NamedTuple):
+    """A job in the queue that makes the same outputs, perhaps of another spec."""
 
-    def __init__(
-        self,
-        step: Callable[..., None],
-        arguments: tuple[Any, ...],
-        outputs: Sequence[Path],
-        spec: str,
-        code: Code,
-        resources: Resources,
-    ) -> None:
-        paths = sorted(_absolute(path) for path in outputs)
-        if len({path.parent for path in paths}) != 1:
-            raise InputError(f"the outputs of {step.__name__} must lie in one folder: {outputs}")
-        names = [path.name for path in paths]
-        key = fingerprint({"outputs": sorted(names)})[:6]
-        folder = paths[0].parent / "slurm" / f"{step.__name__}-{key}"
-        super().__init__(step.__name__, paths, folder, "", resources)
-        inputs: list[tuple[str, int, int]] = []
-        self.step, self.code = step, code
-        self.arguments = tuple(self._staging(value, inputs) for value in arguments)
-        self.spec = fingerprint({"spec": spec, "code": code.hash(), "inputs": inputs})
+    job: QueuedJob
+    spec: str
+    submission: str
 
-    def _staging(self, value: Any, inputs: list[tuple[str, int, int]]) -> Any:
-        """The argument with the outputs' paths in ``output/``; notes the input files."""
-        if isinstance(value, Mapping):
-            return {key: self._staging(item, inputs) for key, item in value.items()}
-        if not isinstance(value, Path):
-            return value
-        if _absolute(value) in self.outputs:
-            return self.staged / value.name
-        if value.is_file():
-            found = value.stat()
-            inputs.append((str(value), found.st_size, found.st_mtime_ns))
-        return value
 
-    # --- finding and submitting ---
+class _Launcher:
+    """Finds, submits and cancels the job of a task."""
 
-    def find_or_submit(self) -> str | None:
-        """The id of the task's job, submitted if need be; None when the step is done."""
+    def __init__(self, task: Task, resources: Resources) -> None:
+        self.folder, self.resources = JobFolder(task), resources
+        self.job_name = f"e2mc-{task.name}"
+
+    def find_or_submit(self) -> Job | None:
+        """The task's job, submitted if need be; None when the task is done."""
         said, message, unsure_until = "", "", 0.0
         while True:
             try:
                 with self._lock():
-                    if self.is_done():
+                    if self.folder.is_done():
                         return None
-                    jobs = self.jobs()
+                    jobs = self._in_queue()
                     ending = self._end_stale(jobs)
                     if ending is not None:
                         message = f"waiting for SLURM job {ending} of the same output to end"
                     elif jobs:
-                        return self._attach(*jobs[0])
+                        return self._attach(jobs[0])
                     elif time.monotonic() >= unsure_until:
                         unsure_until = time.monotonic() + UNSURE_SECONDS
                         return self._submit()
@@ -170,8 +108,9 @@ class _Submission(Task):
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
+        folder = self.folder.path
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,108 +120,107 @@ class _Submission(Task):
                 except OSError as error:
                     if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                         raise
-                    announce(f"{self.folder} cannot be locked: run one workflow at a time there")
+                    announce(f"{folder} cannot be locked: run one workflow at a time there")
                     break
             yield
 
-    def _end_stale(self, jobs: list[tuple[QueuedJob, str, str]]) -> str | None:
+    def _in_queue(self) -> list[_Found]:
+        """The task's jobs that have not ended, oldest first."""
+        output, record = str(self.folder.outputs[0]), self.folder.record()
+        found = []
+        for job in slurm.queue():
+            if job.ended:
+                continue
+            mark = slurm.read_comment(job.comment)
+            if mark is None and (job.id, job.name) == (record.get("job"), self.job_name):
+                mark = {"output": output} | record
+            # another task may make the same file among others
+            if mark is not None and mark["output"] == output:
+                folder, _, submission = mark["submission"].partition("/")
+                if folder == self.folder.path.name:
+                    found.append(_Found(job, mark["spec"], submission))
+        return sorted(found, key=lambda item: int(item.job.id))
+
+    def _end_stale(self, jobs: list[_Found]) -> str | None:
         """Leaves at most one job, of this spec; the id of one that is ending, if there is one."""
         kept = None
         for job, spec, submission in jobs:
             if job.state == "COMPLETING":
                 return job.id
-            if kept is None and spec == self.spec and (self.folder / submission).is_dir():
+            present = (self.folder.path / submission).is_dir()
+            if kept is None and spec == self.folder.spec and present:
                 kept = job.id
                 continue
-            announce(f"cancelling SLURM job {job.id}: it makes {self.name} of another spec")
+            announce(f"cancelling SLURM job {job.id}: it makes {self.folder.name} of another spec")
             slurm.cancel(job.id)
             return job.id
         return None
 
-    def _attach(self, job: QueuedJob, _: str, submission: str) -> str:
-        """The id of a job in the queue; its files are completed where need be."""
+    def _attach(self, found: _Found) -> Job:
+        """A job in the queue; its files are completed where need be."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
-        self.submission = submission
-        pickled = JobPaths(self.folder / submission, job_id=job.id).submitted_pickle
+        job = Job(found.job.id, found.submission, self.folder, self.resources)
+        pickled = JobPaths(job.path, job_id=job.id).submitted_pickle
         if not pickled.exists():  # its submitter died before submitit gave it its name
             temporary = pickled.with_suffix(".part")
-            DelayedSubmission(self._job()).dump(temporary)
+            DelayedSubmission(self._content(job.path)).dump(temporary)
             temporary.rename(pickled)
-        self._write_record(job.id)
-        announce(f"SLURM job {job.id} makes {self.name} already: waiting for it")
-        return job.id
+        self.folder.write_record(job.id, job.submission)
+        announce(f"SLURM job {job.id} makes {self.folder.name} already: waiting for it")
+        return job
 
-    def _submit(self) -> str:
+    def _submit(self) -> Job:
         import submitit
 
-        self.submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        folder = self.folder / self.submission
-        self.done.unlink(missing_ok=True)
-        if read_json(self.record).get("spec") != self.spec:
-            shutil.rmtree(self.staged, ignore_errors=True)  # a state of another spec is of no use
-        executor = submitit.SlurmExecutor(folder=folder, python=f"{PYTHON} {sys.executable}")
+        submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        folder = self.folder
+        folder.prepare()
         comment = slurm.comment_of(
-            self.outputs[0], self.spec, f"{self.folder.name}/{self.submission}"
+            folder.outputs[0], folder.spec, f"{folder.path.name}/{submission}"
         )
+        path = folder.path / submission
+        executor = submitit.SlurmExecutor(folder=path, python=f"{PYTHON} {sys.executable}")
         executor.update_parameters(**self.resources.submission_parameters(self.job_name, comment))
         # a signal between submission and record waits until there is a record
         with signals_blocked(), _outside_any_job():
             try:
-                job = executor.submit(self._job())
+                submitted = executor.submit(self._content(path))
             except submitit.core.utils.FailedJobError as error:
                 said = " ".join(str(error).split())
                 if UNREACHABLE.search(said):
                     raise Unreachable(f"sbatch: {said}") from error
-                raise MachineError(f"sbatch refuses the job for {self.name}: {said}") from error
-            self._write_record(job.job_id)
-        announce(f"SLURM job {job.job_id} is to make {self.name}")
-        return job.job_id
+                raise MachineError(f"sbatch refuses the job for {folder.name}: {said}") from error
+            folder.write_record(submitted.job_id, submission)
+        announce(f"SLURM job {submitted.job_id} is to make {folder.name}")
+        return Job(submitted.job_id, submission, folder, self.resources)
 
-    def _job(self) -> Any:
-        from e2mc.cluster.job import SlurmJob
-
+    def _content(self, path: Path) -> SlurmJob:
+        """What a job does whose own files are in the folder ``path``."""
         return SlurmJob(
-            step=self.step,
-            arguments=self.arguments,
+            task=self.folder.task,
             workdir=Path.cwd(),
-            folder=self.folder / self.submission,
-            done=self.done,
-            spec=self.spec,
-            code=self.code,
-            versions=self.code.versions(),
+            folder=path,
+            done=self.folder.done,
+            spec=self.folder.spec,
             time_minutes=self.resources.time_minutes,
             max_requeues=self.resources.max_requeues,
             signal_seconds=self.resources.signal_seconds,
         )
 
-    def _write_record(self, job: str) -> None:
-        submission = f"{self.folder.name}/{self.submission}"
-        write_json({"job": job, "spec": self.spec, "submission": submission}, self.record)
-
-
-def tidy(root: Path) -> None:
-    """Forgets the tasks under ``root`` that are collected; their logs stay.
-
-    Until then a task is done, however often Snakemake asks again; what a workflow that has ended
-    asks for again is to be made again.
-    """
-    for done in Path(root).rglob("slurm/*/done.json"):
-        folder = done.parent
-        staged, place = folder / "output", folder.parent.parent
-        if all(_same(path, place / path.relative_to(staged)) for path in files_below(staged)):
-            done.unlink()
-            shutil.rmtree(staged)
-            for pickled in folder.glob("*/*.pkl"):
-                pickled.unlink()
-
-
-def _same(staged: Path, place: Path) -> bool:
-    """Whether a file was collected, as a link or a copy."""
-    if not place.exists():
-        return False
-    one, other = staged.stat(), place.stat()
-    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    def stop(self, stopped: Stopped) -> None:
+        """Cancels the task's jobs, or leaves them to the next run."""
+        name = self.folder.name
+        if not stopped.cancels or self.resources.on_interrupt == "leave":
+            announce(f"the job that makes {name} is left: the next run waits for it")
+            return
+        try:
+            with signals_blocked():  # a second Ctrl-C would end scancel
+                for job, _, _ in self._in_queue():
+                    slurm.cancel(job.id)
+                    announce(f"cancelled SLURM job {job.id}, which made {name}")
+        except MachineError as error:
+            announce(f"the job that makes {name} could not be cancelled: {error}")
 
 
 @contextlib.contextmanager
@@ -295,33 +233,3 @@ def _outside_any_job() -> Iterator[None]:
         if configuration is not None:
             os.environ["SLURM_CONF"] = configuration
         yield
-
-
-def forward_signals() -> None:
-    """Passes SIGINT and SIGTERM on to the rules that wait for jobs.
-
-    For the process of Snakemake, which by itself waits for running rules, for days perhaps.
-    """
-    import psutil
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before = signal.getsignal(number)
-        if not callable(before):  # ignored, e.g. under nohup
-            continue
-
-        def forward(number: int, frame: Any, before: Any = before) -> Any:
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.send_signal(number)
-            return before(number, frame)
-
-        signal.signal(number, forward)
-
-
-def _absolute(path: Path) -> Path:
-    """Without links in the folder, so that one file has one name on every node."""
-    return Path(path).parent.resolve() / Path(path).name
-
-
-def launch(task, resources, *, distributed=False):
-    task.perform()

@@ -253,7 +253,7 @@ def final_state(job_id: str) -> tuple[str, str] | None:
     shown = job_fields(job_id)
     if shown:
         return shown["JobState"], f"exit code {shown['ExitCode']}, reason {shown['Reason']}"
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(MachineError):
         command = ["sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State,ExitCode"]
         first = _run(command).partition("\n")[0]
         state, _, code = first.partition("|")
@@ -268,7 +268,7 @@ def job_fields(job_id: str) -> dict[str, str]:
     """The fields of `scontrol show job`; empty when slurmctld does not know the job."""
     try:
         text = _run(["scontrol", "show", "job", "-o", job_id])
-    except RuntimeError as error:
+    except MachineError as error:
         if "Invalid job id" in str(error):
             return {}
         raise
@@ -307,7 +307,7 @@ def _run(command: list[str]) -> str:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         # a signal to the terminal's processes ends squeue, too
         away = done.returncode < 0 or UNREACHABLE.search(said)
-        raise (Unreachable if away else RuntimeError)(f"{command[0]}: {said}")
+        raise (Unreachable if away else MachineError)(f"{command[0]}: {said}")
     return done.stdout
 
 

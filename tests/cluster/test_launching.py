@@ -1,83 +1,55 @@
+import pkgutil
+import subprocess
+import sys
+
 import pytest
 
+import e2mc.cluster
 from e2mc.cluster import launching, slurm
-from e2mc.cluster.launching import tidy
+from e2mc.cluster.launching import launch
 from e2mc.cluster.slurm import Resources
-from e2mc.code_hash import Code
-from e2mc.state import write_json
+from e2mc.task import Task
 
 
-def step(*_):
-    raise AssertionError("not to be called here")
+def note(task):
+    """The step of these tests."""
+    task.output("out").write_text(task.arguments["text"])
 
 
-def task(tmp_path, *arguments, spec="a", outputs=("made.txt",)):
-    paths = [tmp_path / name for name in outputs]
-    return launching._Submission(
-        step, (*arguments, *paths), paths, spec, Code("training"), Resources()
-    )
+def task_of(folder):
+    return Task(f"{__name__}:note", {"text": "done"}, {}, {"out": str(folder / "out")}, {}, {})
 
 
-def test_spec_holds_the_inputs_and_not_the_resources(tmp_path):
-    source = tmp_path / "source"
-    source.write_text("one")
-    first = task(tmp_path, {"images": source})
-    assert task(tmp_path, {"images": source}).spec == first.spec
-    assert task(tmp_path, {"images": source}, spec="b").spec != first.spec
-    source.write_text("three")
-    changed = task(tmp_path, {"images": source})
-    assert changed.spec != first.spec and changed.folder == first.folder
+@pytest.mark.parametrize(
+    "module", [item.name for item in pkgutil.iter_modules(e2mc.cluster.__path__)]
+)
+def test_who_submits_and_waits_loads_nothing_large(module):
+    """Hundreds of rules may wait at once."""
+    large = "{'torch', 'numpy', 'pandas', 'pydantic', 'snakemake'}"
+    script = f"import sys, submitit, e2mc.cluster.{module}; print({large} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "set()\n"
 
 
-def test_jobs_write_beside_the_outputs_not_over_them(tmp_path):
-    source, made = tmp_path / "source", tmp_path / "made.txt"
-    source.write_text("one")
-    found = task(tmp_path, source, {"linear": made})
-    assert found.arguments == (
-        source,
-        {"linear": found.staged / "made.txt"},
-        found.staged / made.name,
-    )
+def test_without_resources_the_task_is_performed_here(tmp_path):
+    launch(task_of(tmp_path), None)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "done"
 
 
-def test_other_outputs_of_one_folder_are_another_task(tmp_path):
-    one, both = task(tmp_path), task(tmp_path, outputs=("made.txt", "log.csv"))
-    assert one.folder != both.folder and one.folder.parent == both.folder.parent
-    with pytest.raises(ValueError, match="must lie in one folder"):
-        task(tmp_path, outputs=("a/made.txt", "b/made.txt"))
+@pytest.mark.parametrize("distributed", [False, True])
+def test_only_a_distributed_task_gets_several_ranks(tmp_path, monkeypatch, distributed):
+    asked = []
 
+    def find_or_submit(launcher):
+        asked.append(launcher.resources)
+        launcher.folder.staged.mkdir(parents=True)
+        launcher.folder.task.perform()
 
-def test_finished_task_is_collected_until_its_workflow_is_finished(tmp_path):
-    found = task(tmp_path)
-    found.staged.mkdir(parents=True)
-    (found.staged / "made.txt").write_text("made")
-    assert not found.is_done()
-    write_json({"spec": found.spec}, found.done)
-    assert found.is_done() and not task(tmp_path, spec="b").is_done()
-    tidy(tmp_path)
-    assert found.is_done(), "it is not collected yet"
-    for _ in range(2):  # Snakemake may remove what it did not see finished, and ask again
-        (tmp_path / "made.txt").unlink(missing_ok=True)
-        found.collect()
-        assert (tmp_path / "made.txt").read_text() == "made"
-    (tmp_path / "made.txt").unlink()
-    (tmp_path / "made.txt").write_text("an older one")
-    tidy(tmp_path)
-    assert found.is_done(), "another file lies in its place"
-    found.collect()
-    tidy(tmp_path)
-    assert not found.is_done()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.txt", "slurm"]
-
-
-def test_what_a_killed_job_was_writing_is_not_collected(tmp_path):
-    found = task(tmp_path)
-    found.staged.mkdir(parents=True)
-    for name in ("made.txt", "made.txt.state", ".made.txt.0a1b.part"):
-        (found.staged / name).write_text("made")
-    found.collect()
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"made.txt", "made.txt.state", "slurm"}
+    monkeypatch.setattr(launching._Launcher, "find_or_submit", find_or_submit)
+    resources = Resources(nodes=2, gpus_per_node=4)
+    launch(task_of(tmp_path), resources, distributed=distributed)
+    assert asked == [resources if distributed else resources.on_one_rank()]
+    assert (tmp_path / "out").read_text() == "done"
 
 
 def test_job_that_an_unanswered_sbatch_left_is_found(tmp_path, monkeypatch):
@@ -98,16 +70,16 @@ def test_job_that_an_unanswered_sbatch_left_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
     monkeypatch.setattr(slurm.tempfile, "gettempdir", lambda: str(commands))
     monkeypatch.setattr(launching, "pause", lambda _: None)
-    found = task(tmp_path / "made")
     mark = slurm.comment_of
 
     def comment(*arguments):
         text = mark(*arguments)
-        (commands / "queue").write_text(f"7|PENDING|Resources||e2mc-step|{text}\n")
+        (commands / "queue").write_text(f"7|PENDING|Resources||e2mc-note|{text}\n")
         return text
 
     monkeypatch.setattr(slurm, "comment_of", comment)
-    assert found.find_or_submit() == "7"
+    job = launching._Launcher(task_of(tmp_path / "made"), Resources()).find_or_submit()
+    assert job.id == "7" and job.path.is_dir()
     assert submitted.read_text() == "x\n", "and no second job was submitted"
 
 
@@ -115,11 +87,4 @@ def test_submission_needs_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(slurm.tempfile, "gettempdir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match="set launcher: local in config.yaml"):
-        launching.run(
-            step,
-            tmp_path / "a",
-            outputs=[tmp_path / "a"],
-            spec="a",
-            code=Code("training"),
-            resources=Resources(),
-        )
+        launch(task_of(tmp_path), Resources())

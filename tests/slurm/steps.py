@@ -1,8 +1,10 @@
-"""Steps for the tests of jobs: this file's folder is on the jobs' PYTHONPATH."""
+"""Steps for the tests of jobs: this file's folder is on the jobs' PYTHONPATH.
+
+Their tasks are made by drive.py.
+"""
 
 import os
 import time
-from pathlib import Path
 
 import torch
 
@@ -15,8 +17,9 @@ from e2mc.training.loop import pretrain
 from e2mc.training.spec import Component, TrainingSpec
 
 
-def count(steps, seconds, output):
+def count(task):
     """Counts, slowly; writes where it started each time. Its state is saved every third step."""
+    (steps, seconds), output = task.arguments["values"], task.output("out")
     state, starts = output.with_name("state"), output.with_name("starts")
     output.parent.mkdir(parents=True, exist_ok=True)
     done = int(state.read_text()) if state.exists() else 0
@@ -33,23 +36,34 @@ def count(steps, seconds, output):
     write_text(f"{done} steps, started at {starts.read_text().split()}", output)
 
 
-def fail(message, output):
+def fail(task):
+    [message] = task.arguments["values"]
     raise ValueError(message)
 
 
-def die(output):
+def die(task):
     """As a fault in a library would end it: no Python error."""
     os.kill(os.getpid(), 9)
 
 
-def fill_memory(megabytes, output):
+def fill_memory(task):
+    [megabytes] = task.arguments["values"]
     content = bytearray(megabytes << 20)
     time.sleep(60)
-    output.write_text(str(len(content)))
+    task.output("out").write_text(str(len(content)))
 
 
-def copy(source, output):
-    write_text(Path(source).read_text(), output)
+def copy(task):
+    write_text(task.input("in").read_text(), task.output("out"))
+
+
+def add(task):
+    """A line to what is there already."""
+    [line] = task.arguments["values"]
+    output = task.output("out")
+    before = output.read_text() if output.exists() else ""
+    print("step", repr(before), flush=True)
+    write_text(f"{before}{line}\n", output)
 
 
 class SlowImages(ImageSet):
@@ -64,8 +78,9 @@ class SlowImages(ImageSet):
             yield [view.double() for view in views]
 
 
-def train(seconds, output):
+def train(task):
     """Eight steps of the real loop."""
+    [seconds] = task.arguments["values"]
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     images = SlowImages((torch.rand(64, 1, 28, 28) * 255).byte(), torch.zeros(64).long(), ("a",))
@@ -81,10 +96,11 @@ def train(seconds, output):
         batch_size=16,
         criterion=Component("e2mc", {"entropy_weight": 0.1}),
     )
-    pretrain(spec, images, output)
+    pretrain(spec, images, task.output("out"))
 
 
-def sleep(seconds, output):
+def sleep(task):
     """Does not look whether it is asked to stop, as an evaluation."""
+    [seconds] = task.arguments["values"]
     time.sleep(seconds)
-    write_text("slept", output)
+    write_text("slept", task.output("out"))

@@ -50,6 +50,7 @@ def test_result_state_id_and_log_are_shown(running_cluster, started):
     job = re.search(r"SLURM job (\d+) is to make out", shown)[1]
     assert f"SLURM job {job}: log {folder}/slurm/count-" in shown
     assert "step 1\nstep 2\n" in (folder / "out.log").read_text(), "the job's log is streamed"
+    assert "loaded besides: []" in (folder / "out.log").read_text(), "PyTorch is for the job"
     # everything that submitit wrote lies beside the output
     assert {path.name for path in folder.iterdir()} == {"out", "out.log", "slurm", "starts"}
 
@@ -74,6 +75,14 @@ def test_out_of_memory(running_cluster, started):
 def test_sbatch_refuses(running_cluster, started, what):
     shown = running_cluster.finish(started[1][f"refused {what}"], status=1)
     assert "error: sbatch refuses the job for out: " in shown and REFUSED[what][1] in shown
+
+
+def test_step_updates_what_is_in_its_place(cluster, tmp_path):
+    output = tmp_path / "out"
+    for number, lines in enumerate(("a\n", "a\nb\n")):
+        cluster.finish(cluster.drive("add", output, "ab"[number], spec=str(number)))
+        assert output.read_text() == lines
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_scancel(cluster, tmp_path):

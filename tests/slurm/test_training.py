@@ -1,7 +1,7 @@
 """The real training loop in jobs: on several nodes, and stopped on the way."""
 
-import steps
 import torch
+from drive import task_of
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 
@@ -17,7 +17,7 @@ def test_two_nodes_with_two_tasks_equal_one_process(cluster, tmp_path):
     cluster.command("scancel", "--signal=USR2", job)
     torch.set_default_dtype(torch.float64)
     try:
-        steps.train(0.0, tmp_path / "alone.pt")
+        task_of("train", tmp_path / "alone.pt", 0.0).perform()
     finally:
         torch.set_default_dtype(torch.float32)
     alone = load_checkpoint(tmp_path / "alone.pt").model
@@ -45,7 +45,7 @@ def test_preempted_training_is_the_same_bit_by_bit(cluster, tmp_path):
         "--wrap=sleep 1",
     )  # fmt: skip
     try:
-        steps.train(0.0, tmp_path / "checkpoint.pt")
+        task_of("train", tmp_path / "checkpoint.pt", 0.0).perform()
     finally:
         torch.set_default_dtype(torch.float32)
     cluster.finish(process)
