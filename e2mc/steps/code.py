@@ -11,8 +11,9 @@ import ast
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -34,7 +35,7 @@ NO_NUMBER = {
 }
 
 
-def code_of(*parts: str | type) -> dict[str, str]:
+def code_of(*parts: str | type | Callable[..., Any]) -> dict[str, str]:
     """The files that some code rests on, itself included: name -> twelve hexadecimal digits.
 
     Args:
@@ -61,6 +62,8 @@ def version_of(file: Path) -> str:
 @functools.cache
 def imported(file: Path) -> frozenset[Path]:
     """The modules of the package that a file imports, also inside of functions."""
+    if file.suffix != ".py":
+        return frozenset()
     names: set[str] = set()
     for node in _executed(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -75,7 +78,7 @@ def name_of(file: Path) -> str:
     return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
 
 
-def _file_of(thing: type) -> Path:
+def _file_of(thing: type | Callable[..., Any]) -> Path:
     return Path(inspect.getfile(thing))
 
 
