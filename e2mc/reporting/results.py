@@ -121,11 +121,9 @@ def expect_made_for(
         return
     path, (first, *more) = next(iter(found.items()))
     said = first.replace(" → ", ", the study says ", 1)
-    more_values = f" (and {len(more)} more differ)" if more else ""
-    more_files = f"; so are {len(found) - 1} more files" if len(found) > 1 else ""
-    raise ResultError(
-        f"{path} was made with {said}{more_values}: delete it and run again{more_files}"
-    )
+    besides = f" ({len(more)} more values differ)" if more else ""
+    too = f" ({len(found)} results differ in all)" if len(found) > 1 else ""
+    raise ResultError(f"{path} was made with {said}{besides}: delete it and run again{too}")
 
 
 def select(

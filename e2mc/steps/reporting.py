@@ -62,7 +62,7 @@ def report_task(study_name: str, study: Study, full: bool) -> Task:
         inputs={str(path): path for path in files},
         outputs={"html": study.root / ("full_report.html" if full else "report.html")},
         decides={"targets": report_targets(study, full=full)},
-        code=code_of(report.make_report),
+        code=code_of("reporting/report.py"),
     )
 
 
