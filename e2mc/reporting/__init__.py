@@ -1,1 +1,62 @@
 """Tables and figures: pure functions of the result files and the study."""
+
+from e2mc.errors import InputError
+from e2mc.reporting.collection import RESULTS
+from e2mc.reporting.convergence import CONVERGENCE
+from e2mc.reporting.cost import COST
+from e2mc.reporting.embeddings import EMBEDDINGS
+from e2mc.reporting.gains import GAINS
+from e2mc.reporting.information import INFORMATION
+from e2mc.reporting.part import Part
+from e2mc.reporting.separability import SEPARABILITY
+from e2mc.reporting.spectrum import SPECTRUM
+from e2mc.reporting.stability import STABILITY
+from e2mc.reporting.sweep import SWEEP
+from e2mc.reporting.tables import TARGETS, table_part
+from e2mc.reporting.training import TRAINING
+from e2mc.study import Study
+
+PARTS = (
+    SEPARABILITY,
+    GAINS,
+    EMBEDDINGS,
+    SPECTRUM,
+    COST,
+    TRAINING,
+    CONVERGENCE,
+    INFORMATION,
+    STABILITY,
+    SWEEP,
+    RESULTS,
+)
+
+
+def parts(study: Study) -> dict[str, Part]:
+    """Every table and figure by its name, in the order of the report.
+
+    Those that the study has not are there too: they say what it lacks.
+
+    Raises:
+        ValueError: when a table of the study bears the name of another part.
+    """
+    tables = [table_part(study, name) for name in dict.fromkeys((*study.tables, *TARGETS))]
+    for part in PARTS:
+        if part.name in study.tables:
+            raise InputError(
+                f"tables.{part.name}: {part.name} is a target already, give the table another name"
+            )
+    return {part.name: part for part in (*tables, *PARTS)}
+
+
+def made(study: Study, *, full: bool = False) -> dict[str, Part]:
+    """The parts that `all` makes and the report has, or those of the full report."""
+    return {
+        name: part
+        for name, part in parts(study).items()
+        if not part.lacking(study) and (part.in_full_report if full else part.in_all)
+    }
+
+
+def report_targets(study: Study, *, full: bool) -> list[str]:
+    """What is to be finished before the report, or the full report, can be made."""
+    return ["all", *(name for name in made(study, full=full) if name not in made(study))]

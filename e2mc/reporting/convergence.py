@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from e2mc.errors import InputError
-from e2mc.reporting.entries import select
-from e2mc.reporting.statistics import BASE, headline_scores, paired_difference, spread
-from e2mc.reporting.style import WIDTH, look, style
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key
+from e2mc.reporting.results import collect, select
+from e2mc.reporting.statistics import headline_scores, paired_difference, spread
+from e2mc.reporting.style import WIDTH, look, save_figure, style
+from e2mc.study import BASE_ARM, Study
 
 
 def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
@@ -33,14 +30,14 @@ def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     """
     shown = study.convergence
     if shown is None:
-        raise InputError(f"study {study.name} has no curves: add the key `convergence` to its file")
+        raise InputError(missing_key(study, "convergence"))
     kept = select(study, results, study.convergence_rows(), shown.columns, study.seeds.continuation)
     scores = headline_scores(study, kept)
     rows = []
     for column in shown.columns:
         first: dict[int, dict] = {}
         for curve in shown.curves:
-            for arm in (BASE, *curve):
+            for arm in (BASE_ARM, *curve):
                 runs = scores.get((shown.base, arm, column, "raw"), {})
                 if not runs:
                     continue
@@ -49,7 +46,7 @@ def convergence_scores(study: Study, results: pd.DataFrame) -> pd.DataFrame:
                 if curve == shown.curves[0]:
                     first[epochs] = runs
                 apart = None
-                if curve != shown.curves[0] and arm != BASE:
+                if curve != shown.curves[0] and arm != BASE_ARM:
                     apart = paired_difference(runs, first.get(epochs, {}))
                 rows.append(
                     {
@@ -105,3 +102,30 @@ def convergence_figure(study: Study, scores: pd.DataFrame) -> Figure:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
+
+
+def _reads(study: Study) -> Inputs:
+    assert study.convergence is not None
+    runs = study.runs(study.convergence_rows())
+    columns = study.convergence.columns
+    return {"results": [study.result_path(run, column) for run in runs for column in columns]}
+
+
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    scores = convergence_scores(study, collect(inputs["results"]))
+    text = scores.to_csv(index=False, float_format="%.4f")
+    outputs["convergence.csv"].write_text(text, encoding="utf-8")
+    save_figure(convergence_figure(study, scores), outputs, "convergence")
+
+
+CONVERGENCE = Part(
+    name="convergence",
+    reads=_reads,
+    writes=lambda study: (
+        {"convergence.csv": ""} | figure_files("convergence", "accuracy against epochs")
+    ),
+    make=_make,
+    caption="convergence.rst",
+    lacking=lambda study: missing_key(study, "convergence"),
+    in_all=False,
+)

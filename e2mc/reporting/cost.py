@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from e2mc.errors import InputError
-from e2mc.reporting.entries import select
-from e2mc.reporting.style import PALE, WIDTH, style
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_main_tables
+from e2mc.reporting.results import collect, main_table_results, select
+from e2mc.reporting.style import PALE, WIDTH, save_figure, style
+from e2mc.reporting.training import continued_logs, read_logs
+from e2mc.study import Study
 
-if TYPE_CHECKING:
-    from e2mc.study import Study
-
-# label and colour (Okabe and Ito 2008) of each stage
-STAGES = {
-    "training": ("continued training", "#D55E00"),
-    "linear": ("linear classifiers", "#0072B2"),
-    "svm": ("SVM", "#56B4E9"),
-    "finetune": ("fine-tuning", "#E69F00"),
-}
+# of each stage, in the order in which a bar is put together (Okabe and Ito 2008)
+COLOURS = {"training": "#D55E00", "linear": "#0072B2", "svm": "#56B4E9", "finetune": "#E69F00"}
+SPARE = ("#009E73", "#CC79A7", "#6b6b6b")
 
 
 def cost_per_row(
@@ -37,7 +32,7 @@ def cost_per_row(
         logs: what ``read_logs`` returns, with the column "seconds".
 
     Returns:
-        Columns base, arm, stage ("training", "linear", "svm", "finetune"), seconds, n (runs),
+        Columns base, arm, stage ("training", or the kind of a paradigm), seconds, n (runs),
         device, peak_memory_mb (largest of the evaluations; empty for training).
     """
     rows = []
@@ -97,7 +92,7 @@ def cost_figure(study: Study, costs: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, 0.9 + 0.17 * len(rows)), layout="constrained")
         axes = figure.subplots()
         ends = np.zeros(len(rows))
-        for stage, (label, colour) in STAGES.items():
+        for stage, (label, colour) in _stages(study).items():
             of_stage = costs[costs["stage"] == stage].set_index(["base", "arm"])["seconds"]
             lengths = np.array([of_stage.get(row, 0.0) for row in rows]) / seconds
             if lengths.any():
@@ -112,3 +107,31 @@ def cost_figure(study: Study, costs: pd.DataFrame) -> Figure:
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _stages(study: Study) -> dict[str, tuple[str, str]]:
+    """Stage -> label and colour."""
+    labels = {"training": "continued training"}
+    labels |= {paradigm.kind: paradigm.stage for paradigm in study.paradigms.values()}
+    known = [stage for stage in COLOURS if stage in labels]
+    others = [stage for stage in labels if stage not in COLOURS]
+    spare = {stage: SPARE[i % len(SPARE)] for i, stage in enumerate(others)}
+    return {stage: (labels[stage], (COLOURS | spare)[stage]) for stage in known + others}
+
+
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    logs = read_logs(study.continued_runs(), inputs["logs"])
+    costs = cost_per_row(study, study.main_tables, collect(inputs["results"]), logs)
+    text = costs.to_csv(index=False, float_format="%.2f")
+    outputs["costs.csv"].write_text(text, encoding="utf-8")
+    save_figure(cost_figure(study, costs), outputs, "cost")
+
+
+COST = Part(
+    name="cost",
+    reads=lambda study: {"results": main_table_results(study), "logs": continued_logs(study)},
+    writes=lambda study: {"costs.csv": ""} | figure_files("cost", "cost of each row"),
+    make=_make,
+    caption="cost.rst",
+    lacking=missing_main_tables,
+)

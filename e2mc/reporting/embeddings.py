@@ -1,24 +1,20 @@
-"""Figures of what E2MC claims to change: marginals, correlations and spectrum of the embeddings."""
+"""What E2MC claims to change: marginals and correlations of the embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from e2mc.reporting.layout import signed
-from e2mc.reporting.results import records_by_arm, score_of
-from e2mc.reporting.style import INK, PALE, WIDTH, look, style
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
-
-Records = Mapping[str, Sequence[dict[str, Any]]]
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files
+from e2mc.reporting.results import ByArm, measurement_results, read_result, records_by_arm
+from e2mc.reporting.style import INK, WIDTH, arm_handles, look, save_figure, style
+from e2mc.study import Study
 
 
 def embedding_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figure:
@@ -47,11 +43,11 @@ def embedding_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figure:
         left, right = below.subplots(1, 2)
         _entropies(left, study, by_arm)
         _correlations(right, study, by_arm)
-        below.legend(handles=_handles(study, by_arm), loc="outside lower center", ncols=3)
+        below.legend(handles=arm_handles(study, by_arm), loc="outside lower center", ncols=3)
     return figure
 
 
-def _marginals(figure: Any, study: Study, by_arm: Records) -> None:
+def _marginals(figure: Any, study: Study, by_arm: ByArm) -> None:
     shown = {arm: found[0]["details"]["marginals"] for arm, found in by_arm.items()}
     coordinates = next(iter(shown.values()))["coordinates"]
     grid = figure.subplots(len(shown), len(coordinates), sharex=True, sharey=True, squeeze=False)
@@ -78,7 +74,7 @@ def _marginals(figure: Any, study: Study, by_arm: Records) -> None:
     )
 
 
-def _entropies(axes: Axes, study: Study, by_arm: Records) -> None:
+def _entropies(axes: Axes, study: Study, by_arm: ByArm) -> None:
     for arm, found in by_arm.items():
         curve = np.mean([record["details"]["entropies"] for record in found], axis=0)
         axes.plot(np.linspace(0, 100, len(curve)), curve, color=look(study, arm)[0])
@@ -88,7 +84,7 @@ def _entropies(axes: Axes, study: Study, by_arm: Records) -> None:
     )
 
 
-def _correlations(axes: Axes, study: Study, by_arm: Records) -> None:
+def _correlations(axes: Axes, study: Study, by_arm: ByArm) -> None:
     widest = 0.0
     for arm, found in by_arm.items():
         density = np.mean([record["details"]["correlations"]["density"] for record in found], 0)
@@ -107,57 +103,15 @@ def _correlations(axes: Axes, study: Study, by_arm: Records) -> None:
     )
 
 
-def spectrum_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figure:
-    """Spectrum of the embeddings' covariance, and effective ranks of embeddings and features.
-
-    (a) Share of the variance along each principal direction, mean over seeds. (b) Effective rank,
-    exp of the entropy of these shares (Roy and Vetterli 2007), one marker per seed: embeddings
-    filled, the backbone's features open.
-
-    Args:
-        study: which arms, and how they are called.
-        records: result files of the paradigms "embeddings" and "separability".
-
-    Raises:
-        ValueError: when no record belongs to the arms of ``study.separability``.
-    """
-    embeddings = records_by_arm(study, records, "embeddings")
-    features = records_by_arm(study, records, "separability")
-    with style():
-        figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-        title = f"{study.bases[study.separability.base].label}: spectrum"
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=9)
-        curves, ranks = figure.subplots(2, 1, height_ratios=(1.6, 1))
-        for arm, found in embeddings.items():
-            spectra = [record["details"]["spectrum"] for record in found]
-            shares = np.mean([spectrum["share"] for spectrum in spectra], axis=0)
-            curves.plot(spectra[0]["rank"], shares, color=look(study, arm)[0])
-        curves.set(
-            title="(a) covariance of the embeddings",
-            xlabel="principal direction",
-            ylabel="share of the variance",
-            xscale="log",
-            yscale="log",
-        )
-        curves.legend(handles=_handles(study, embeddings), loc="lower left")
-        _ranks(ranks, study, embeddings, features)
-    return figure
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    records = [read_result(path) for path in inputs["results"]]
+    save_figure(embedding_figure(study, records), outputs, "embeddings")
 
 
-def _ranks(axes: Axes, study: Study, embeddings: Records, features: Records) -> None:
-    for i, arm in enumerate(embeddings):
-        colour, marker = look(study, arm)
-        axes.axhline(-i, color=PALE, lw=0.5, zorder=0)
-        of_embeddings = [score_of(record, "embedding_rank") for record in embeddings[arm]]
-        axes.plot(of_embeddings, [-i] * len(of_embeddings), marker, color=colour, mew=0)
-        of_features = [r["details"]["rank"]["effective_rank"] for r in features.get(arm, ())]
-        axes.plot(of_features, [-i] * len(of_features), marker, color=colour, mfc="white", mew=0.7)
-    axes.set(title="(b) effective rank", xlabel="filled: embeddings, open: features")
-    axes.set_yticks([-i for i in range(len(embeddings))], map(study.arm_label, embeddings))
-    axes.set_ylim(0.6 - len(embeddings), 0.4)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-
-
-def _handles(study: Study, arms: Records) -> list[Line2D]:
-    return [Line2D([], [], color=look(study, a)[0], label=study.arm_label(a)) for a in arms]
+EMBEDDINGS = Part(
+    name="embeddings",
+    reads=lambda study: {"results": measurement_results(study, "embeddings")},
+    writes=lambda study: figure_files("embeddings", "embeddings before and after"),
+    make=_make,
+    caption="embeddings.rst",
+)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,9 +15,7 @@ from e2mc.reporting.statistics import (
     reference_arm,
     spread,
 )
-
-if TYPE_CHECKING:
-    from e2mc.study import Rows, Study
+from e2mc.study import Study
 
 NOTHING = Difference(math.nan, math.nan, math.nan, 0)
 
@@ -86,28 +82,8 @@ class Entry:
         }
 
 
-def select(
-    study: Study,
-    results: pd.DataFrame,
-    rows: Sequence[Rows],
-    columns: Sequence[str],
-    seeds: Sequence[int],
-) -> pd.DataFrame:
-    """The results of some rows and columns of a study, with these continuation seeds."""
-    wanted = {(row.base, arm) for row in rows for arm in row.arms}
-    pairs = pd.MultiIndex.from_frame(results[["base", "arm"]])
-    seed = results["continuation_seed"]
-    return results[
-        (results["study"] == study.name)
-        & pairs.isin(wanted)
-        & results["paradigm"].isin(columns)
-        & results["base_seed"].isin(study.seeds.base)
-        & (seed.isna() | seed.isin(seeds))
-    ]
-
-
 def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]:
-    """Every cell of a table, in its order; linear columns a second time on whitened features.
+    """Every cell of a table, in its order; those with whitened features a second time on them.
 
     Args:
         study: whose table it is.
@@ -126,7 +102,7 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
             for column in table.columns:
                 ours = paper.get((label, arm, column))
                 theirs = paper.get((label, reference, column))
-                for features in kinds_of_features(study, column):
+                for features in study.paradigms[column].kinds_of_features:
                     runs = scores.get((rows.base, arm, column, features), {})
                     others = scores.get((rows.base, reference, column, features), {})
                     mean, std = spread(runs.values())
@@ -154,9 +130,3 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
 
 def _why(evaluated: bool) -> str:
     return "not evaluated for this arm" if evaluated else "not run"
-
-
-def kinds_of_features(study: Study, column: str) -> tuple[str, ...]:
-    """Linear classifiers also see whitened features, unless the study leaves them out."""
-    paradigm = study.paradigms[column]
-    return paradigm.features if paradigm.kind == "linear" else ("raw",)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from e2mc.errors import InputError
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key
 from e2mc.reporting.results import ResultError
-from e2mc.reporting.stability import curve_legend, curve_look
-from e2mc.reporting.style import WIDTH, style
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.reporting.style import WIDTH, curve_legend, curve_look, save_figure, style
+from e2mc.study import Run, Study
 
 PANELS = {
     "entropy": "(a) entropy",
@@ -24,8 +21,8 @@ PANELS = {
 }
 
 
-def read_curves(study: Study) -> pd.DataFrame:
-    """The measurements along the pre-training of ``study.information.bases``.
+def read_curves(runs: Sequence[Run], paths: Sequence[Path]) -> pd.DataFrame:
+    """The measurements along the pre-training of some bases; a path for each run.
 
     Entropy and reconstruction error are given less the entropy of the uniform law, so that
     embeddings of different dimensions can be compared: 0 is uniform.
@@ -35,15 +32,12 @@ def read_curves(study: Study) -> pd.DataFrame:
 
     Raises:
         ResultError: when a file is missing or is no such file.
-        ValueError: when the study measures nothing.
     """
-    if study.information is None:
-        raise InputError(f"study {study.name} has no information: add the key to its file")
-    parts = []
-    for run in study.information_runs():
-        frame = _read(study.information_path(run))
-        parts.append(frame.assign(base=run.base, base_seed=run.base_seed))
-    return pd.concat(parts, ignore_index=True)
+    frames = [
+        _read(path).assign(base=run.base, base_seed=run.base_seed)
+        for run, path in zip(runs, paths, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -100,3 +94,23 @@ def curve_endpoints(study: Study, curves: pd.DataFrame) -> str:
         row = " | ".join(cells).replace("-", "−")
         lines.append(f"| {study.bases[base].label} | {row} |")
     return "\n".join(lines) + "\n"
+
+
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    curves = read_curves(study.information_runs(), inputs["curves"])
+    outputs["information.md"].write_text(curve_endpoints(study, curves), encoding="utf-8")
+    save_figure(information_figure(study, curves), outputs, "information")
+
+
+INFORMATION = Part(
+    name="information",
+    reads=lambda study: {
+        "curves": [study.information_path(run) for run in study.information_runs()]
+    },
+    writes=lambda study: (
+        {"tables/information.md": ""} | figure_files("information", "entropy and reconstruction")
+    ),
+    make=_make,
+    caption="information.rst",
+    lacking=lambda study: missing_key(study, "information"),
+)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from e2mc.reporting.entries import Entry
 from e2mc.reporting.layout import signed
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.study import Study
+from e2mc.task import listed
 
 SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
 
@@ -35,7 +33,7 @@ def gap_text(study: Study, base: str, entries: Sequence[Entry]) -> str:
         for entry in entries
         if (entry.base, entry.arm, entry.features) == (base, "continued", "raw")
         and entry.difference
-        and study.paradigms[entry.column].kind == "linear"
+        and study.paradigms[entry.column].tells_saturation
         and study.paradigms[entry.column].dataset == "images"
     ]
     largest = max(gaps, key=abs, default=0.0)
@@ -79,7 +77,7 @@ def _chosen_on_the_reported_images(study: Study, entries: Sequence[Entry]) -> It
     chosen = [
         paradigm.label
         for column in dict.fromkeys(entry.column for entry in entries)
-        if (paradigm := study.paradigms[column]).kind != "svm"
+        if (paradigm := study.paradigms[column]).selects_epochs
         and study.reported_epoch == "best"
         and not study.data.holds_out(paradigm.dataset)
     ]
@@ -120,11 +118,11 @@ def _unfinished(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
 def _several_versions(results: pd.DataFrame) -> Iterable[str]:
     versions: dict[str, set[str]] = {}
     for code in results["code"].unique():
-        for part, version in (item.split("=") for item in code.split()):
-            versions.setdefault(part, set()).add(version)
-    for part, found in sorted(versions.items()):
-        if len(found) > 1:
-            yield (
-                f"The results come from {len(found)} versions of the code of {part} "
-                f"({', '.join(sorted(found))}), so differences may be due to it: run them again."
-            )
+        for file, version in results.attrs["code"][code].items():
+            versions.setdefault(file, set()).add(version)
+    several = sorted(file for file, found in versions.items() if len(found) > 1)
+    if several:
+        yield (
+            f"The results come from several versions of the code of {listed(several)}, so "
+            "differences may be due to it: run them again."
+        )

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from e2mc.errors import InputError
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.state import fingerprint
+from e2mc.study import Rows, Run, Study
+from e2mc.task import differences
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
 SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
-ORIGIN = ("spec_hash", "code", "device", "wall_seconds", "peak_memory_mb")
+ORIGIN = ("code", "device", "wall_seconds", "peak_memory_mb")
 COLUMNS = RUN + SCORE + ORIGIN
+
+ByArm = dict[str, list[dict[str, Any]]]
 
 
 class ResultError(InputError):
     """A result file that cannot be used: which one, and why."""
+
+
+def main_table_results(study: Study) -> list[Path]:
+    """Every score of the tables in `all`, each file once."""
+    found = [path for name in study.main_tables for path in study.table_results(name)]
+    return list(dict.fromkeys(found))
+
+
+def measurement_results(study: Study, *paradigms: str) -> list[Path]:
+    """Results of these paradigms for the arms whose features the study compares."""
+    return [study.result_path(run, name) for run in study.separability_runs() for name in paradigms]
 
 
 def collect(paths: Iterable[Path]) -> pd.DataFrame:
@@ -33,12 +46,19 @@ def collect(paths: Iterable[Path]) -> pd.DataFrame:
 
     Returns:
         Columns ``COLUMNS``, sorted by all that names a score. ``continuation_seed`` is an Int64
-        column: a base has none.
+        column: a base has none. ``code`` is the fingerprint of the versions of the code; of each,
+        ``attrs["code"]`` has file of the package -> version.
 
     Raises:
         ResultError: when a file is missing, is not a result, or repeats a score.
     """
-    rows = [row for path in sorted(set(paths)) for row in _scores(Path(path))]
+    rows: list[dict[str, Any]] = []
+    codes: dict[str, dict[str, str]] = {}
+    for path in sorted(map(Path, set(paths))):
+        record = read_result(path)
+        code = fingerprint(record["code"])
+        codes[code] = record["code"]
+        rows += _scores(path, record | {"code": code})
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "path"])
     frame = frame.astype({"continuation_seed": "Int64"})
     names = [name for name in RUN + SCORE if name != "value"]
@@ -50,7 +70,9 @@ def collect(paths: Iterable[Path]) -> pd.DataFrame:
             f"(probe seed {first['probe_seed']}, {first['split']}) of this run is there more than "
             f"once, also in {repeated.iloc[1]['path']}: remove one of them"
         )
-    return frame[list(COLUMNS)].sort_values(names, ignore_index=True)
+    frame = frame[list(COLUMNS)].sort_values(names, ignore_index=True)
+    frame.attrs["code"] = codes
+    return frame
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -61,18 +83,70 @@ def read_result(path: Path) -> dict[str, Any]:
         raise ResultError(f"{path}: cannot be read ({error.strerror}): run its target") from error
     except ValueError as error:
         raise ResultError(f"{path}: is not JSON ({error}): delete it and run again") from error
-    wanted = {*RUN, *ORIGIN, "scores"}
-    missing = sorted(wanted - set(record)) if isinstance(record, dict) else sorted(wanted)
+    wanted = {*RUN, *ORIGIN, "decided_by", "scores"}
+    content = record if isinstance(record, dict) else {}
+    missing = wanted - set(content)
+    missing |= {key for key in ("code", "decided_by") if not isinstance(content.get(key), dict)}
     if missing:
         raise ResultError(
-            f"{path}: is no result, {', '.join(missing)} is missing: delete it and run again"
+            f"{path}: is no result, {', '.join(sorted(missing))} is missing: delete it and run "
+            "again"
         )
-    return record
+    return content
 
 
-def records_by_arm(
-    study: Study, records: Iterable[dict[str, Any]], paradigm: str
-) -> dict[str, list[dict[str, Any]]]:
+def run_of(record: Mapping[str, Any]) -> Run:
+    """The run that a result is of."""
+    return Run(record["base"], record["arm"], record["base_seed"], record["continuation_seed"])
+
+
+def expect_made_for(
+    records: Mapping[Path, Mapping[str, Any]], wanted: Mapping[Path, Mapping[str, Any]]
+) -> None:
+    """Raises ResultError where results were made with other values than they are asked for with.
+
+    A file that is there may be older than the study says. The code is not compared: that it differs
+    is said under the table.
+
+    Args:
+        records: path -> content of the result file.
+        wanted: path -> what decides it by the study, as in ``decided_by`` of a result file.
+    """
+    found = {
+        path: apart
+        for path, record in records.items()
+        if (apart := differences(record["decided_by"], wanted[path]))
+    }
+    if not found:
+        return
+    path, (first, *more) = next(iter(found.items()))
+    said = first.replace(" → ", ", the study says ", 1)
+    besides = f" ({len(more)} more values differ)" if more else ""
+    too = f" ({len(found)} results differ in all)" if len(found) > 1 else ""
+    raise ResultError(f"{path} was made with {said}{besides}: delete it and run again{too}")
+
+
+def select(
+    study: Study,
+    results: pd.DataFrame,
+    rows: Sequence[Rows],
+    columns: Sequence[str],
+    seeds: Sequence[int],
+) -> pd.DataFrame:
+    """The results of some rows and columns of a study, with these continuation seeds."""
+    wanted = {(row.base, arm) for row in rows for arm in row.arms}
+    pairs = pd.MultiIndex.from_frame(results[["base", "arm"]])
+    seed = results["continuation_seed"]
+    return results[
+        (results["study"] == study.name)
+        & pairs.isin(wanted)
+        & results["paradigm"].isin(columns)
+        & results["base_seed"].isin(study.seeds.base)
+        & (seed.isna() | seed.isin(seeds))
+    ]
+
+
+def records_by_arm(study: Study, records: Iterable[dict[str, Any]], paradigm: str) -> ByArm:
     """Results of a paradigm for the base and arms of ``study.separability``, in that order.
 
     Raises:
@@ -94,10 +168,8 @@ def score_of(record: dict[str, Any], metric: str) -> float:
     return next(score["value"] for score in record["scores"] if score["metric"] == metric)
 
 
-def _scores(path: Path) -> Iterable[dict[str, Any]]:
-    record = read_result(path)
+def _scores(path: Path, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     run = {name: record[name] for name in RUN + ORIGIN}
-    run["code"] = " ".join(f"{part}={version}" for part, version in sorted(run["code"].items()))
     for score in record["scores"]:
         missing = sorted(set(SCORE) - set(score))
         if missing:

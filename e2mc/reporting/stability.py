@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from e2mc.errors import InputError
 from e2mc.reporting.layout import signed
-from e2mc.reporting.statistics import BASE, Difference, headline_scores, paired_difference, spread
-from e2mc.reporting.style import INK, WIDTH, style
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key
+from e2mc.reporting.results import collect
+from e2mc.reporting.statistics import Difference, headline_scores, paired_difference, spread
+from e2mc.reporting.style import (
+    WIDTH,
+    curve_legend,
+    curve_look,
+    method_label,
+    save_figure,
+    style,
+)
+from e2mc.study import BASE_ARM, Run, Study
 
 CLAIM = (
     "We show that replacing the objectives of common MVSSL methods with this ER bound achieves "
@@ -27,15 +32,6 @@ CLAIM = (
 SOURCE = "Rodríguez-Gálvez et al., ICML 2023, abstract"
 AXES = {"batch_size": "batch size", "ema": "EMA coefficient"}
 OBJECTIVES = {"own": "own", "er": "ER"}
-LOOK = {
-    "simclr": ("#0072B2", "^"),
-    "byol": ("#D55E00", "o"),
-    "dino": ("#009E73", "s"),
-    "swav": ("#CC79A7", "v"),
-    "vicreg": ("#56B4E9", "D"),
-    "simsiam": ("#E69F00", "P"),
-    "deepcluster": ("#6b6b6b", "X"),
-}
 
 
 @dataclass(frozen=True)
@@ -68,17 +64,15 @@ def stability_points(study: Study, results: pd.DataFrame) -> list[Point]:
     Raises:
         ValueError: when the study has no stability, or no result belongs to it.
     """
-    from e2mc.study import Run
-
     shown = study.stability
     if shown is None:
-        raise InputError(f"study {study.name} has no stability: add the key to its file")
+        raise InputError(missing_key(study, "stability"))
     scores = headline_scores(study, results)
     points = []
     for axis in AXES:
         for base in getattr(shown, axis):
-            spec = study.training_spec(Run(base, BASE, 0, None))
-            found = scores.get((base, BASE, shown.column, "raw"), {})
+            spec = study.training_spec(Run(base, BASE_ARM, 0, None))
+            found = scores.get((base, BASE_ARM, shown.column, "raw"), {})
             momentum = study.momentum(base)
             value = spec.batch_size if axis == "batch_size" or momentum is None else momentum
             objective = spec.method.params.get("objective", "own")
@@ -143,8 +137,8 @@ def verdict(points: Sequence[Point]) -> str:
                 continue
             own, er = (sum(of.values()) / len(of) for of in losses)
             lines.append(
-                f"- {_label(method)}, {name}: from the largest to the smallest, the own objective "
-                f"{_change(own)} and ER {_change(er)} (ER − own: {signed(gain.mean)}): "
+                f"- {method_label(method)}, {name}: from the largest to the smallest, the own "
+                f"objective {_change(own)} and ER {_change(er)} (ER − own: {signed(gain.mean)}): "
                 f"{_judgement(gain, own, er)} (n = {gain.n})."
             )
     return "\n".join(lines)
@@ -175,14 +169,16 @@ def stability_markdown(study: Study, points: Sequence[Point]) -> str:
         for method, objective in dict.fromkeys((p.method, p.objective) for p in of_axis):
             curve = {p.value: p for p in of_axis if (p.method, p.objective) == (method, objective)}
             cells = [_cell(curve[value].scores) if value in curve else "" for value in values]
-            text.append(" | ".join([f"| {_label(method)}", OBJECTIVES[objective], *cells]) + " |")
+            text.append(
+                " | ".join([f"| {method_label(method)}", OBJECTIVES[objective], *cells]) + " |"
+            )
         text.append("")
     return "\n".join([*text, verdict(points), ""])
 
 
 def _column_label(study: Study) -> str:
     if study.stability is None:
-        raise InputError(f"study {study.name} has no stability: add the key to its file")
+        raise InputError(missing_key(study, "stability"))
     return study.paradigms[study.stability.column].label
 
 
@@ -255,25 +251,27 @@ def _panel(axes: Axes, points: Sequence[Point]) -> None:
     axes.margins(x=0.15)
 
 
-def curve_look(method: str, objective: str) -> tuple[str, str, str, str]:
-    """Colour, marker, line style and fill of a curve, the same in every figure."""
-    colour, marker = LOOK[method]
-    return colour, marker, *(("-", colour) if objective == "own" else ("--", "white"))
+def _reads(study: Study) -> Inputs:
+    assert study.stability is not None
+    runs, column = study.stability_runs(), study.stability.column
+    return {"results": [study.result_path(run, column) for run in runs]}
 
 
-def curve_legend(methods: set[str]) -> list[Line2D]:
-    """One entry per method, and one per objective."""
-    handles = [
-        Line2D([], [], color=colour, marker=marker, ls="", label=_label(method))
-        for method, (colour, marker) in LOOK.items()
-        if method in methods
-    ]
-    handles.append(Line2D([], [], color=INK, label="own objective"))
-    handles.append(Line2D([], [], color=INK, ls="--", label="ER"))
-    return handles
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    points = stability_points(study, collect(inputs["results"]))
+    outputs["stability.csv"].write_text(stability_csv(points), encoding="utf-8")
+    outputs["stability.md"].write_text(stability_markdown(study, points), encoding="utf-8")
+    save_figure(stability_figure(study, points), outputs, "stability")
 
 
-def _label(method: str) -> str:
-    from e2mc.methods import METHODS
-
-    return METHODS[method].__name__
+STABILITY = Part(
+    name="stability",
+    reads=_reads,
+    writes=lambda study: (
+        {"tables/stability.csv": "", "tables/stability.md": ""}
+        | figure_files("stability", "batch size and EMA")
+    ),
+    make=_make,
+    caption="stability.rst",
+    lacking=lambda study: missing_key(study, "stability"),
+)

@@ -11,17 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.study import BASE_ARM, Study
 
-BASE = "base"  # BASE_ARM of e2mc.study, whose import takes torch, which no table needs
-METRICS = {"linear": "top1", "finetune": "top1", "svm": "map"}
 LEVEL = 0.95
 
 Seeds = tuple[int, int | None]
@@ -55,12 +51,12 @@ class Difference:
 def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") -> Scores:
     """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score.
 
-    Only this study's reported metrics count: mAP for an SVM, top-1 for every other paradigm, after
-    the last epoch or, where the study says so, after the best.
+    Only the metric of each paradigm counts, after the last epoch or, where the study says so and
+    the paradigm knows it, after the best.
     """
     paradigms = study.paradigms.items()
-    epoch = {k: "last" if p.kind == "svm" else study.reported_epoch for k, p in paradigms}
-    metric = results["paradigm"].map({k: METRICS[p.kind] for k, p in paradigms})
+    epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
+    metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
     kept = results[
         (results["study"] == study.name)
         & (results["metric"] == metric)
@@ -118,10 +114,10 @@ def paired_difference(
 
 def reference_arm(study: Study, arm: str) -> str:
     """What an arm is compared with; empty for the base, which is compared with nothing."""
-    if arm == BASE:
+    if arm == BASE_ARM:
         return ""
     reference = study.arms[arm].reference
-    return BASE if reference == arm else reference
+    return BASE_ARM if reference == arm else reference
 
 
 def more_than_chance(count: int, total: int) -> bool:

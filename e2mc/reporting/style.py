@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from e2mc.study import Study
+from e2mc.methods import METHODS
+from e2mc.study import Study
 
 WIDTH = 3.5  # inches: a column of a paper
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
@@ -25,6 +28,17 @@ COLOURS = {
 }
 MARKERS = {"base": "s", "continued": "o", "e2mc": "D", "vcreg": "^", "mmcr": "v", "auh": "P"}
 SPARE = (("#56B4E9", "X"), ("#E69F00", "p"), ("#0072B2", "<"), ("#009E73", ">"), ("#CC79A7", "h"))
+
+# of methods, where bases and not arms are compared
+METHOD_LOOKS = {
+    "simclr": ("#0072B2", "^"),
+    "byol": ("#D55E00", "o"),
+    "dino": ("#009E73", "s"),
+    "swav": ("#CC79A7", "v"),
+    "vicreg": ("#56B4E9", "D"),
+    "simsiam": ("#E69F00", "P"),
+    "deepcluster": ("#6b6b6b", "X"),
+}
 
 RULES: dict[str, Any] = {
     "font.size": 7.5,
@@ -66,3 +80,55 @@ def look(study: Study, arm: str) -> tuple[str, str]:
         return COLOURS[arm], MARKERS[arm]
     others = [name for name in study.arms if name not in COLOURS]
     return SPARE[others.index(arm) % len(SPARE)]
+
+
+def arm_handles(study: Study, arms: Iterable[str]) -> list[Line2D]:
+    """Entries of a legend, a line per arm."""
+    return [Line2D([], [], color=look(study, a)[0], label=study.arm_label(a)) for a in arms]
+
+
+def method_label(method: str) -> str:
+    """What a method is called."""
+    return METHODS[method].__name__
+
+
+def curve_look(method: str, objective: str) -> tuple[str, str, str, str]:
+    """Colour, marker, line style and fill of a curve, the same in every figure.
+
+    Args:
+        method: a base method's name.
+        objective: "own" or "er".
+    """
+    colour, marker = _method_look(method)
+    return colour, marker, *(("-", colour) if objective == "own" else ("--", "white"))
+
+
+def curve_legend(methods: set[str]) -> list[Line2D]:
+    """One entry per method, and one per objective."""
+    handles = []
+    for method in (*METHOD_LOOKS, *(name for name in METHODS if name not in METHOD_LOOKS)):
+        if method in methods:
+            colour, marker = _method_look(method)
+            label = method_label(method)
+            handles.append(Line2D([], [], color=colour, marker=marker, ls="", label=label))
+    handles.append(Line2D([], [], color=INK, label="own objective"))
+    handles.append(Line2D([], [], color=INK, ls="--", label="ER"))
+    return handles
+
+
+def _method_look(method: str) -> tuple[str, str]:
+    if method in METHOD_LOOKS:
+        return METHOD_LOOKS[method]
+    others = [name for name in METHODS if name not in METHOD_LOOKS]
+    return SPARE[others.index(method) % len(SPARE)]
+
+
+def save_figure(figure: Figure, outputs: Mapping[str, Path], name: str) -> None:
+    """Writes ``outputs["<name>.pdf"]`` and .png, the same bytes for the same figure."""
+    nothing = {
+        "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+        "png": {"Software": None},
+    }
+    for kind, metadata in nothing.items():
+        with style():
+            figure.savefig(outputs[f"{name}.{kind}"], format=kind, metadata=metadata)

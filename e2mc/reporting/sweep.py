@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from e2mc.errors import InputError
-from e2mc.reporting.entries import select
+from e2mc.reporting.part import Inputs, Outputs, Part, missing_key
+from e2mc.reporting.results import collect, select
 from e2mc.reporting.statistics import headline_scores, paired_difference, reference_arm, spread
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.study import Study
 
 
 def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +28,7 @@ def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     """
     sweep = study.sweep
     if sweep is None:
-        raise InputError(f"study {study.name} has no sweep: add the key `sweep` to its file")
+        raise InputError(missing_key(study, "sweep"))
     kept = select(study, results, sweep.rows, sweep.columns, sweep.seeds)
     scores = headline_scores(study, kept, split="validation")
     rows = []
@@ -63,3 +60,29 @@ def compare_candidates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
         .drop(columns="order")
         .reset_index(drop=True)
     )
+
+
+def _reads(study: Study) -> Inputs:
+    sweep = study.sweep
+    assert sweep is not None
+    runs = study.runs(sweep.rows, sweep.seeds)
+    return {"results": [study.result_path(run, column) for run in runs for column in sweep.columns]}
+
+
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    table = compare_candidates(study, collect(inputs["results"]))
+    text = table.to_csv(index=False, float_format="%.3f")
+    outputs["sweep.csv"].write_text(text, encoding="utf-8")
+    text = table.to_markdown(index=False, floatfmt=".2f") + "\n"
+    outputs["sweep.md"].write_text(text, encoding="utf-8")
+
+
+SWEEP = Part(
+    name="sweep",
+    reads=_reads,
+    writes=lambda study: {"sweep.csv": "", "sweep.md": ""},
+    make=_make,
+    lacking=lambda study: missing_key(study, "sweep"),
+    in_all=False,
+    in_full_report=False,
+)

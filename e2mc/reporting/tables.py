@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from e2mc.errors import InputError
+from e2mc.errors import expect_known
 from e2mc.reporting import layout
-from e2mc.reporting.entries import Entry, kinds_of_features, select, table_entries
+from e2mc.reporting.entries import Entry, table_entries
 from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
 from e2mc.reporting.notes import gap_text, notes
-from e2mc.reporting.statistics import BASE, Difference
+from e2mc.reporting.part import Inputs, Outputs, Part
+from e2mc.reporting.results import collect, select
+from e2mc.reporting.statistics import Difference
 from e2mc.reporting.verdict import plain_label, verdict
+from e2mc.state import write_text
+from e2mc.study import BASE_ARM, Study
 
-if TYPE_CHECKING:
-    from e2mc.study import Study
-
+TARGETS = ("table1", "table2", "ablations")  # that every study knows, if only to say it has none
+KINDS = ("csv", "md", "tex", "html")
 MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 
 
@@ -56,14 +58,16 @@ class ResultTable:
         frame = pd.DataFrame([entry.flat() for entry in self.entries])
         return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
-    def save(self, path: Path) -> dict[str, Path]:
-        """Writes ``path`` with the suffixes .csv, .md, .tex and .html; kind -> file."""
-        from e2mc.state import write_text  # needs torch, which a table does not
+    def text(self, kind: str) -> str:
+        """It in one of ``KINDS``."""
+        write = {"csv": self.csv, "md": self.markdown, "tex": self.latex, "html": self.html}
+        return write[kind]()
 
-        texts = {"csv": self.csv, "md": self.markdown, "tex": self.latex, "html": self.html}
-        paths = {kind: path.with_name(f"{path.name}.{kind}") for kind in texts}
-        for kind, text in texts.items():
-            write_text(text(), paths[kind])
+    def save(self, path: Path) -> dict[str, Path]:
+        """Writes ``path`` with the suffix of each of ``KINDS``; kind -> file."""
+        paths = {kind: path.with_name(f"{path.name}.{kind}") for kind in KINDS}
+        for kind, file in paths.items():
+            write_text(self.text(kind), file)
         return paths
 
 
@@ -78,9 +82,7 @@ def build_table(study: Study, name: str, results: pd.DataFrame) -> ResultTable:
     Raises:
         ValueError: when the study has no such table.
     """
-    if name not in study.tables:
-        there = ", ".join(study.tables)
-        raise InputError(f"table {name!r} does not exist, expected one of {there}")
+    expect_known(name, study.tables, "table")
     table = study.tables[name]
     results = select(study, results, table.rows, table.columns, study.seeds.continuation)
     entries = table_entries(study, name, results)
@@ -102,10 +104,11 @@ def _blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block
     names = {base: study.bases[base].label for base in study.bases}
     with_gaps = {base: names[base] + gap_text(study, base, raw) for base in study.bases}
     yield _block(study, "Scores on the features as they are", columns, with_gaps, raw, _score_rows)
-    linear = [column for column in columns if "whitened" in kinds_of_features(study, column)]
-    if linear:
-        title = "Scores on whitened features (linear classifiers only)"
-        yield _block(study, title, linear, names, whitened, _score_rows)
+    twice = [name for name in columns if "whitened" in study.paradigms[name].kinds_of_features]
+    if twice:
+        stages = ", ".join(dict.fromkeys(study.paradigms[name].stage for name in twice))
+        title = f"Scores on whitened features ({stages} only)"
+        yield _block(study, title, twice, names, whitened, _score_rows)
 
 
 def _paper_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block]:
@@ -146,7 +149,7 @@ def _footnotes(study: Study, name: str, entries: Sequence[Entry]) -> dict[str, s
     return {mark: f"so marked in Table {number} of the paper." for mark in sorted(marks)}
 
 
-RowsOf = Callable[["Study", Sequence[Entry], Sequence[Entry]], Iterable[Row]]
+RowsOf = Callable[[Study, Sequence[Entry], Sequence[Entry]], Iterable[Row]]
 
 
 def _block(
@@ -244,7 +247,7 @@ def _beside_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> 
 
 
 def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
-    if arm[0].arm in (BASE, "continued") or all(e.published_difference is None for e in arm):
+    if arm[0].arm in (BASE_ARM, "continued") or all(e.published_difference is None for e in arm):
         return
     name = f"{plain_label(study, arm[0].arm)} − {plain_label(study, arm[0].reference)}"
     paper = tuple(
@@ -253,3 +256,33 @@ def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry])
     )
     yield Row(f"{name}, paper", paper)
     yield Row(f"{name}, here", tuple(_difference(entry.difference) for entry in arm))
+
+
+def table_part(study: Study, name: str) -> Part:
+    """The part that is the table of that name, which the study may lack."""
+    main = name in study.main_tables
+
+    def make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+        table = build_table(study, name, collect(inputs["results"]))
+        for kind in KINDS:
+            outputs[f"{name}.{kind}"].write_text(table.text(kind), encoding="utf-8")
+
+    def lacking(study: Study) -> str:
+        if name in study.tables:
+            return ""
+        return f"study {study.name} has no table {name}: add it under `tables` in its file"
+
+    return Part(
+        name=name,
+        reads=lambda study: {"results": study.table_results(name)},
+        writes=lambda study: {
+            f"tables/{name}.{kind}": name if kind == "html" else "" for kind in KINDS
+        },
+        make=make,
+        caption="table.rst",
+        category="Tables",
+        lacking=lacking,
+        in_all=main,
+        in_full_report=main or name == "ablations",
+        rests_on=("reporting/published.csv",),
+    )

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from e2mc.errors import InputError
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files
 from e2mc.reporting.results import ResultError
-from e2mc.reporting.style import WIDTH, look, style
-
-if TYPE_CHECKING:
-    from e2mc.study import Run, Study
+from e2mc.reporting.style import WIDTH, arm_handles, look, save_figure, style
+from e2mc.study import Run, Study
 
 NOT_TERMS = ("step", "lr", "seconds")
 COLUMNS = 3
 
 
-def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
-    """The ``training.csv`` of some runs as one frame.
+def continued_logs(study: Study) -> list[Path]:
+    """The log of every continued run of the main tables."""
+    return [study.log_path(run) for run in study.continued_runs()]
+
+
+def read_logs(runs: Sequence[Run], paths: Sequence[Path]) -> pd.DataFrame:
+    """The ``training.csv`` of some runs as one frame; a path for each run.
 
     With the columns base, arm, base_seed and seed, which is that of the continuation.
 
@@ -32,7 +34,7 @@ def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
         ResultError: when a file is missing or is no training log.
     """
     frames = []
-    for run, path in paths.items():
+    for run, path in zip(runs, paths, strict=True):
         try:
             frame = pd.read_csv(path)
         except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -41,6 +43,8 @@ def read_logs(paths: Mapping[Run, Path]) -> pd.DataFrame:
             raise ResultError(f"{path}: is no training log, it has no columns step and loss")
         named = {"base_seed": run.base_seed, "seed": run.continuation_seed}
         frames.append(frame.assign(base=run.base, arm=run.arm, **named))
+    if not frames:
+        return pd.DataFrame(columns=["base", "arm", "base_seed", "seed", *NOT_TERMS, "loss"])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -81,10 +85,7 @@ def training_figure(study: Study, base: str, logs: pd.DataFrame) -> Figure:
             axes.tick_params(labelsize=5.5)
             axes.locator_params(nbins=3)
         _label_steps(panels, len(terms))
-        handles = [
-            Line2D([], [], color=look(study, arm)[0], label=study.arm_label(arm)) for arm in arms
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        figure.legend(handles=arm_handles(study, arms), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -100,3 +101,37 @@ def _label_steps(panels: Iterable[Axes], shown: int) -> None:
 
 def _in_words(term: str) -> str:
     return term.replace("/", ": ").replace("_", " ")
+
+
+def _bases(study: Study) -> list[str]:
+    """The bases that have a continued run."""
+    return list(dict.fromkeys(run.base for run in study.continued_runs()))
+
+
+def _writes(study: Study) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for base in _bases(study):
+        files |= figure_files(f"training_{base}", f"training curves, {study.bases[base].label}")
+    return files
+
+
+def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
+    logs = read_logs(study.continued_runs(), inputs["logs"])
+    for base in _bases(study):
+        save_figure(training_figure(study, base, logs), outputs, f"training_{base}")
+
+
+def _lacking(study: Study) -> str:
+    if study.continued_runs():
+        return ""
+    return f"study {study.name} continues no base in table1 or table2: add an arm to their rows"
+
+
+TRAINING = Part(
+    name="training",
+    reads=lambda study: {"logs": continued_logs(study)},
+    writes=_writes,
+    make=_make,
+    caption="training.rst",
+    lacking=_lacking,
+)

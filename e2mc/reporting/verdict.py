@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from e2mc.reporting.entries import Entry
 from e2mc.reporting.layout import signed
 from e2mc.reporting.statistics import more_than_chance
-
-if TYPE_CHECKING:
-    from e2mc.study import Study
+from e2mc.study import Study
 
 
 def verdict(study: Study, entries: Sequence[Entry]) -> str:

@@ -11,8 +11,9 @@ import ast
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -37,7 +38,7 @@ NO_NUMBER = {
 
 
 @functools.cache
-def code_of(*parts: str | type) -> dict[str, str]:
+def code_of(*parts: str | type | Callable[..., Any]) -> dict[str, str]:
     """The files that some code rests on, itself included: name -> twelve hexadecimal digits.
 
     Args:
@@ -64,6 +65,8 @@ def version_of(file: Path) -> str:
 @functools.cache
 def imported(file: Path) -> frozenset[Path]:
     """The modules of the package that a file imports, also inside of functions."""
+    if file.suffix != ".py":
+        return frozenset()
     names: set[str] = set()
     for node in _executed(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -78,7 +81,7 @@ def name_of(file: Path) -> str:
     return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
 
 
-def _files_of(part: str | type) -> list[Path]:
+def _files_of(part: str | type | Callable[..., Any]) -> list[Path]:
     path = PACKAGE / part if isinstance(part, str) else Path(inspect.getfile(part))
     if path.is_dir():
         return [file for file in path.glob("*.py") if not _decides_no_number(file)]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from e2mc.reporting.results import run_of
+from e2mc.reporting.training import read_logs
 from e2mc.study import Run, Study
 
 RECIPE = {"optimizer": {"name": "adamw", "lr": 1e-3}, "epochs": 1, "batch_size": 64}
@@ -19,6 +24,8 @@ BASE = {
     "continued": RECIPE,
 }
 FINE_TUNE = {"epochs": 1, "batch_size": 8, "trunk_lr": 0.01, "head_lr": 0.2}
+
+WHERE = ("features", "selection", "split", "probe_seed")
 
 Score = Callable[[Run, str, str], float | None]
 
@@ -112,38 +119,179 @@ def write_results(tmp_path: Path, study: Study) -> Callable[..., list[Path]]:
     Numbers that no table may show (best epoch, validation, top 5) are written with them.
     """
 
-    def write(
+    def write_all(
         score: Score,
         runs: Iterable[Run] | None = None,
         columns: Iterable[str] | None = None,
+        of: Study = study,
         **changes: Any,
     ) -> list[Path]:
         paths = []
-        for run in study.runs(study.tables["main"].rows) if runs is None else runs:
-            for name in study.paradigms if columns is None else columns:
-                record = {**result(study, run, name, score), **changes}
-                path = tmp_path / study.result_path(run, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(record), encoding="utf-8")
-                paths.append(path)
+        for run in of.runs(of.tables["main"].rows) if runs is None else runs:
+            for name in of.paradigms if columns is None else columns:
+                record = {**result(of, run, name, score), **changes}
+                paths.append(tmp_path / of.result_path(run, name))
+                write(paths[-1], json.dumps(record))
         return paths
 
-    return write
+    return write_all
+
+
+@pytest.fixture
+def measured(study: Study) -> list[dict[str, Any]]:
+    """Measurements of three arms with shapes that are easy to see; E2MC's entropies are higher."""
+    found = []
+    for run in study.separability_runs():
+        if run.continuation_seed != 2:
+            seed = run.continuation_seed or 0
+            entropy = -0.1 if run.arm == "e2mc" else -0.3
+            for name, scores, details in (
+                ("separability", {"auc": 0.9, "class_r2": 0.3 + seed / 100}, separability()),
+                ("embeddings", {"embedding_rank": 10.0 + seed}, embeddings(entropy)),
+            ):
+                found.append(record_of(study, run, name) | {"details": details})
+                found[-1]["scores"] = [
+                    {"metric": metric, "value": value} | dict.fromkeys(WHERE, "")
+                    for metric, value in scores.items()
+                ]
+    return found
+
+
+def separability() -> dict[str, Any]:
+    edges = np.linspace(-1, 1, 21)
+    density = np.exp(-((edges[:-1] - 0.3) ** 2) / 0.05)
+    return {
+        "cosine": {
+            "edges": edges.tolist(),
+            "within": density.tolist(),
+            "between": density[::-1].tolist(),
+        },
+        "labelings": {
+            "n_over_d": [0.5, 1.0, 1.5, 2.0, 2.5],
+            "share": [1, 1, 1, 0.5, 0],
+            "share_with_margin": [1, 1, 0.4, 0, 0],
+            "cover": [1, 1, 0.99, 0.5, 0.02],
+            "margin": 0.1,
+        },
+        "rank": {"effective_rank": 5.0},
+    }
+
+
+def embeddings(entropy: float) -> dict[str, Any]:
+    return {
+        "marginals": {
+            "edges": np.linspace(0, 1, 11).tolist(),
+            "coordinates": [0, 7],
+            "densities": [[1.0] * 10, [0.5, 1.5] * 5],
+            "entropies": [entropy, entropy - 0.1],
+        },
+        "entropies": np.linspace(entropy - 0.2, entropy, 101).tolist(),
+        "correlations": {
+            "edges": np.linspace(-1, 1, 21).tolist(),
+            "density": np.exp(-(np.linspace(-1, 1, 20) ** 2) * 20).tolist(),
+        },
+        "spectrum": {"rank": [1, 2, 4, 8], "share": [0.5, 0.2, 0.1, 0.01]},
+    }
+
+
+@pytest.fixture
+def logs(study: Study, tmp_path: Path) -> pd.DataFrame:
+    """Training logs of two arms with two seeds each; E2MC has a term of its own."""
+    paths: dict[Run, Path] = {}
+    for arm in ("continued", "e2mc"):
+        for seed in (0, 1):
+            run = Run("swav_long", arm, 0, seed)
+            frame = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0 + seed]})
+            if arm == "e2mc":
+                frame["e2mc/entropy"] = [-0.3, -0.2, -0.1]
+            frame = frame.assign(lr=0.1, seconds=[1.0, 2.0, 30.0 + seed])
+            paths[run] = tmp_path / study.log_path(run)
+            paths[run].parent.mkdir(parents=True)
+            frame.to_csv(paths[run], index=False)
+    return read_logs([*paths], [*paths.values()])
+
+
+@pytest.fixture
+def seventh(study: Study) -> Study:
+    """A study with a paradigm of a kind that no code of reporting knows."""
+    paradigm = SimpleNamespace(
+        kind="seventh",
+        label="a seventh",
+        dataset="images",
+        metric="agreement",
+        stage="seventh of its kind",
+        selects_epochs=False,
+        tells_saturation=False,
+        kinds_of_features=("raw", "whitened"),
+    )
+    table = study.tables["main"].model_copy(update={"columns": ("outfits_map", "other")})
+    paradigms = study.paradigms | {"other": paradigm}
+    return study.model_copy(
+        update={"paradigms": paradigms, "tables": study.tables | {"main": table}}
+    )
+
+
+@pytest.fixture
+def finished(
+    study: Study,
+    measured: list[dict[str, Any]],
+    write_results: Callable[..., list[Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Study:
+    """A study with every table and figure, and in this folder all that they are made from."""
+    content = study.model_dump(mode="json")
+    tables = content["tables"]
+    content["tables"] = {
+        "table1": tables["main"],
+        "table2": tables["main"] | {"published": 2},
+        "ablations": tables["variants"],
+    }
+    content["seeds"]["continuation"] = [0, 1]
+    bases = ["swav_long", "simsiam"]
+    content["information"] = {"bases": bases}
+    content["stability"] = {"column": "linear_1", "batch_size": bases, "ema": []}
+    curves = [["continued", "continued-long"], ["e2mc", "e2mc-long"]]
+    content["convergence"] = {"base": "swav_long", "curves": curves, "columns": ["linear_1"]}
+    made = Study.model_validate(content)
+    rows = [row for table in made.tables.values() for row in table.rows]
+    rows += [*made.sweep.rows, *made.convergence_rows()] if made.sweep else []
+    runs = made.runs(rows) + made.runs(rows, seeds=(100,))
+
+    def score(run: Run, paradigm: str, features: str) -> float:
+        return 70.0 + 0.1 * (run.continuation_seed or 0) + (run.arm == "e2mc")
+
+    write_results(score, runs=runs, of=made)
+    for record in measured:
+        write(tmp_path / made.result_path(run_of(record), record["paradigm"]), json.dumps(record))
+    for run in made.continued_runs():
+        log = "step,loss,lr,seconds\n1,3.0,0.1,1.0\n2,2.0,0.1,2.0\n"
+        write(tmp_path / made.log_path(run), log)
+    for run in made.information_runs():
+        curve = "epoch,entropy,reconstruction,bound,marginal_entropy,uniform\n"
+        curve += "0,-9,-8,-1,-3,-10\n1,-7,-9,2,-2,-10\n"
+        write(tmp_path / made.information_path(run), curve)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def result(study: Study, run: Run, name: str, score: Score) -> dict[str, Any]:
     paradigm = study.paradigms[name]
-    metric = "map" if paradigm.kind == "svm" else "top1"
     scores = []
-    for features in ("raw", "whitened") if paradigm.kind == "linear" else ("raw",):
+    for features in paradigm.kinds_of_features:
         value = score(run, name, features)
         for i, seed in enumerate(getattr(paradigm, "label_seeds", (0,)) if value else ()):
             where = {"features": features, "probe_seed": seed}
             shift = (-0.5, 0.5)[i] if len(getattr(paradigm, "label_seeds", (0,))) == 2 else 0
             for what, selection, split, offset in (
-                (metric, "last", "test", 0),
-                (metric, "best", "test", 7),
-                (metric, "last", "validation", -7),
+                (paradigm.metric, "last", "test", 0),
+                (paradigm.metric, "best", "test", 7),
+                (paradigm.metric, "last", "validation", -7),
                 ("top5", "last", "test", 11),
             ):
                 scores.append(
@@ -155,6 +303,11 @@ def result(study: Study, run: Run, name: str, score: Score) -> dict[str, Any]:
                         **where,
                     }
                 )
+    return record_of(study, run, name) | {"scores": scores}
+
+
+def record_of(study: Study, run: Run, name: str) -> dict[str, Any]:
+    """A result without scores."""
     return {
         "study": study.name,
         "base": run.base,
@@ -162,11 +315,11 @@ def result(study: Study, run: Run, name: str, score: Score) -> dict[str, Any]:
         "base_seed": run.base_seed,
         "continuation_seed": run.continuation_seed,
         "paradigm": name,
-        "scores": scores,
+        "scores": [],
         "protocol": {},
         "details": {},
-        "spec_hash": "0" * 12,
-        "code": {"evaluation": "a" * 12},
+        "decided_by": {},
+        "code": {"evaluation/heads.py": "a" * 12},
         "versions": {},
         "device": "cpu",
         "wall_seconds": 1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from e2mc.reporting.information import (
@@ -26,6 +27,11 @@ def measured(study, tmp_path, monkeypatch) -> Study:
     return Study.model_validate(content)
 
 
+def curves(study: Study) -> pd.DataFrame:
+    runs = study.information_runs()
+    return read_curves(runs, [study.information_path(run) for run in runs])
+
+
 def write(study: Study, columns: str = "") -> None:
     for run in study.information_runs():
         path = study.information_path(run)
@@ -37,7 +43,7 @@ def write(study: Study, columns: str = "") -> None:
 
 def test_figure_shows_the_mean_over_seeds_of_every_measure(measured):
     write(measured)
-    figure = information_figure(measured, read_curves(measured))
+    figure = information_figure(measured, curves(measured))
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(PANELS.values())
     own, er = figure.axes[0].lines
     assert list(own.get_xdata()) == [0, 1] and list(own.get_ydata()) == [1.5, 3.5]
@@ -46,15 +52,13 @@ def test_figure_shows_the_mean_over_seeds_of_every_measure(measured):
 
 def test_endpoints_are_the_first_and_the_last_epoch(measured):
     write(measured)
-    lines = curve_endpoints(measured, read_curves(measured)).splitlines()
+    lines = curve_endpoints(measured, curves(measured)).splitlines()
     assert lines[2].startswith("| SwAV (long) | 1.50 → 3.50 | 2.00 → 1.00 |") and len(lines) == 4
 
 
-def test_missing_or_wrong_files_are_named(measured, study):
+def test_missing_or_wrong_files_are_named(measured):
     with pytest.raises(ResultError, match=r"base0/information.csv: cannot be read .*run its"):
-        read_curves(measured)
+        curves(measured)
     write(measured, columns="epoch,entropy,reconstruction,bound,other,uniform")
     with pytest.raises(ResultError, match="lacks marginal_entropy"):
-        read_curves(measured)
-    with pytest.raises(ValueError, match="no information: add the key"):
-        read_curves(study)
+        curves(measured)

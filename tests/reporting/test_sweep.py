@@ -23,5 +23,5 @@ def test_candidates_are_ranked_by_their_gain_on_validation(study, write_results)
 
 
 def test_a_study_without_a_sweep_is_refused(study):
-    with pytest.raises(ValueError, match="has no sweep"):
+    with pytest.raises(ValueError, match="study tiny has no sweep: add the key to its file"):
         compare_candidates(study.model_copy(update={"sweep": None}), collect([]))

@@ -83,6 +83,15 @@ def test_second_block_has_the_linear_columns_on_whitened_features(table):
     assert rows[3] == ["base", "71.00"]
 
 
+def test_a_kind_of_paradigm_that_is_new_is_asked_for_its_score(seventh, write_results):
+    made = build_table(seventh, "main", collect(write_results(scores({}), of=seventh)))
+    rows = rows_of(made.markdown(), "Scores on whitened features (seventh of its kind only)")
+    assert rows[0] == ["", "a seventh"] and rows[3] == ["base", "71.00"]
+    best = seventh.model_copy(update={"reported_epoch": "best"})
+    made = build_table(best, "main", collect(write_results(scores({}), of=seventh)))
+    assert {entry.mean for entry in made.entries if entry.arm == "base"} == {70.0, 71.0}
+
+
 def test_published_numbers_stand_apart_with_their_marks(table):
     made = table()
     paper = rows_of(made.markdown(), "The paper's scores")
@@ -112,6 +121,14 @@ def test_only_the_seeds_of_the_study_count(study, write_results):
     paths = write_results(lambda *_: 70.0)
     paths += write_results(lambda *_: 10.0, runs=[Run("swav_long", "e2mc", 0, 100)])
     assert all(entry.mean == 70.0 for entry in build_table(study, "main", collect(paths)).entries)
+
+
+def test_every_format_can_be_had_without_writing(table, tmp_path):
+    made = table()
+    paths = made.save(tmp_path / "main")
+    assert list(paths) == ["csv", "md", "tex", "html"]
+    for kind, path in paths.items():
+        assert path.read_text(encoding="utf-8") == made.text(kind)
 
 
 def test_tables_do_not_depend_on_the_order_of_results(study, write_results):
@@ -153,17 +170,19 @@ def test_unfinished_cells_are_noted(study, write_results):
     ("of_first", "of_others", "noted"),
     [
         # a base from a shipped or converted file, which no code here has trained
-        ({"evaluation": "a"}, {"training": "b", "evaluation": "a"}, []),
+        ({"evaluation": "a"}, {"training": "b", "evaluation": "a"}, ""),
         # another criterion, which only the others use
-        ({"evaluation": "a"}, {"evaluation": "a", "criteria/mmcr.py": "b"}, []),
-        ({"evaluation": "a"}, {"evaluation": "c"}, ["2 versions of the code of evaluation (a, c)"]),
+        ({"evaluation": "a"}, {"evaluation": "a", "criteria/mmcr.py": "b"}, ""),
+        ({"evaluation": "a"}, {"evaluation": "c"}, "of the code of evaluation, so"),
         (
-            {"training": "a", "evaluation": "a", "criteria/er.py": "a"},
-            {"training": "b", "evaluation": "a", "criteria/er.py": "b"},
-            [
-                "2 versions of the code of criteria/er.py (a, b)",
-                "2 versions of the code of training (a, b)",
-            ],
+            {"optim.py": "a", "evaluation": "a", "criteria/er.py": "a"},
+            {"optim.py": "b", "evaluation": "a", "criteria/er.py": "b"},
+            "of the code of criteria/er.py, optim.py, so",
+        ),
+        (
+            {f"{name}.py": "a" for name in "fghij"},
+            {f"{name}.py": "b" for name in "fghij"},
+            "of the code of f.py, g.py, h.py and 2 more, so",
         ),
     ],
 )
@@ -173,10 +192,14 @@ def test_versions_of_the_code_are_noted_when_they_differ(
     runs = study.runs(study.tables["main"].rows)
     paths = write_results(scores({}), runs=runs[:1], code=of_first)
     paths += write_results(scores({}), runs=runs[1:], code=of_others)
+    # of another table
+    rows = study.tables["variants"].rows
+    other = [run for run in study.runs(rows) if run.arm != "continued"]
+    paths += write_results(scores({}), runs=other, code={"evaluation": "z"})
     notes = build_table(study, "main", collect(paths)).notes
-    found = [note for note in notes if "versions of the code" in note]
-    assert len(found) == len(noted)
-    assert all(text in note for text, note in zip(noted, found))
+    found = [note for note in notes if "several versions" in note]
+    assert len(found) == bool(noted)
+    assert all(noted in note for note in found)
 
 
 def test_scores_chosen_on_the_reported_images_are_noted(study):
