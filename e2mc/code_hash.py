@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-_MODELS = ("models", "entropy.py", "optim.py", "distributed.py")
+_MODELS = ("models", "entropy.py", "sphere.py", "optim.py", "distributed.py")
 
 # a stage's step with all that it imports, apart from what decides no number and from components:
 # tests/test_code_hash.py

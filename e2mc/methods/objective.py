@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2mc.criteria.er import entropy, reconstruction
 from e2mc.distributed import Group
 from e2mc.errors import InputError
+from e2mc.sphere import entropy, reconstruction
 
 OBJECTIVES = ("own", "er")
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e2mc.criteria.er import reconstruction
 from e2mc.distributed import Group, all_reduce_sum, world_size
 from e2mc.errors import InputError
 from e2mc.methods.base import (
@@ -22,6 +21,7 @@ from e2mc.methods.base import (
 )
 from e2mc.methods.objective import check_objective, er_of_assignments
 from e2mc.models.backbone import Backbone
+from e2mc.sphere import reconstruction
 
 
 @torch.no_grad()
