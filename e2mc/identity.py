@@ -72,8 +72,7 @@ def evaluation_identity(study: Study, run: Run, paradigm: str) -> dict[str, Any]
 
 def training_code(study: Study, run: Run) -> Code:
     """The code that trains a run."""
-    criterion = study.criterion_name(run.arm)
-    criteria = () if criterion is None else (_file(CRITERIA[criterion]),)
+    criteria = (_file(CRITERIA[name]) for name in study.criterion_names(run.arm))
     return Code("training", (_method_file(study, run.base), *criteria))
 
 
@@ -134,10 +133,11 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         "stability",
     }
     content = study.model_dump(mode="json", include=shown)
-    of_arms = {"label", "criterion", "variant_of", "reference", "epochs"}
+    of_arms = {"label", "variant_of", "reference", "epochs"}
     # lists, because their order is that of rows and colours
     content["arms"] = [
-        [name, arm.model_dump(mode="json", include=of_arms)] for name, arm in study.arms.items()
+        [name, arm.model_dump(mode="json", include=of_arms), study.criterion_names(name)]
+        for name, arm in study.arms.items()
     ]
     content["bases"] = [
         {

@@ -175,9 +175,9 @@ def test_new_component_changes_nothing(copied):
 
 
 def test_versions_name_what_is_used():
-    code = Code("training", ("methods/vicreg.py", "criteria/e2mc_er.py"))
-    assert {"training", "methods/vicreg.py", "criteria/e2mc_er.py"} <= code.versions().keys()
-    assert {"criteria/e2mc.py", "criteria/er.py"} <= code.versions().keys()
+    code = Code("training", ("methods/vicreg.py", "criteria/e2mc.py", "criteria/er.py"))
+    assert {"training", "methods/vicreg.py"} <= code.versions().keys()
+    assert {"criteria/e2mc.py", "criteria/er.py", "criteria/base.py"} <= code.versions().keys()
     assert "criteria/mmcr.py" not in code.versions()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from e2mc.criteria import E2MC, E2MCER, ER
+from e2mc.criteria import ER
 from e2mc.criteria.er import entropy, reconstruction
 
 
@@ -57,17 +57,6 @@ def test_learnable_kappa_is_a_parameter_that_tightens_the_bound():
 def test_wrong_parameters_raise(params, message):
     with pytest.raises(ValueError, match=message):
         ER(**params)
-
-
-def test_both_criteria_together_are_their_sum():
-    z1, z2 = (torch.randn(32, 6, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
-    both = E2MCER(2.0, 3.0, sphere_weight=4.0, kappa=5.0, estimator="joe", window=4)(z1, z2)
-    e2mc, er = E2MC(2.0, 3.0, window=4)(z1, z2), ER(4.0, kappa=5.0, estimator="joe")(z1, z2)
-    torch.testing.assert_close(both.loss, e2mc.loss + er.loss)
-    expected = e2mc.terms | {"sphere_entropy": er.terms["entropy"]}
-    torch.testing.assert_close(both.terms, expected)
-    with pytest.raises(ValueError, match="'knn'"):
-        E2MCER(estimator="knn")
 
 
 def test_example_in_the_docs_runs(capsys):

@@ -79,7 +79,7 @@ def train(seconds, output):
         schedule=ScheduleSpec("cosine"),
         epochs=2,
         batch_size=16,
-        criterion=Component("e2mc", {"entropy_weight": 0.1}),
+        criteria=(Component("e2mc", {"entropy_weight": 0.1}),),
     )
     pretrain(spec, images, output)
 
