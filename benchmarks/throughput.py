@@ -244,8 +244,8 @@ def training_rows(
     study = load_study("paper")
     for name, spec in specs.items():
         count = spec.batch_size * (steps + WARM_UP)
-        criterion = study.training_spec(Run(RUNS[name][0], "e2mc", 0, 0)).criterion
-        with_e2mc = replace(spec, criterion=criterion)
+        criteria = study.training_spec(Run(RUNS[name][0], "e2mc", 0, 0)).criteria
+        with_e2mc = replace(spec, criteria=criteria)
         plain = step_rate(spec, SyntheticViews(count), steps, device)
         synthetic = step_rate(with_e2mc, SyntheticViews(count), steps, device)
         compiled = step_rate(replace(with_e2mc, compile=True), SyntheticViews(count), steps, device)

@@ -19,7 +19,6 @@ _HOME = {
     "CorInfoMax": "e2mc.criteria",
     "VICRegCovariance": "e2mc.criteria",
     "ER": "e2mc.criteria",
-    "E2MCER": "e2mc.criteria",
     "SIGReg": "e2mc.criteria",
     "marginal_entropy": "e2mc.entropy",
     "offdiagonal_covariance": "e2mc.entropy",

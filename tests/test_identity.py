@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.criteria import CRITERIA, MMCR
+from e2mc.criteria import CRITERIA
+from e2mc.criteria.mmcr import MMCR
 from e2mc.identity import (
     conversion_code,
     conversion_identity,

@@ -8,7 +8,6 @@ from e2mc.criteria.auh import AUH
 from e2mc.criteria.base import Criterion, CriterionOutput
 from e2mc.criteria.corinfomax import CorInfoMax
 from e2mc.criteria.e2mc import E2MC
-from e2mc.criteria.e2mc_er import E2MCER
 from e2mc.criteria.er import ER
 from e2mc.criteria.mmcr import MMCR
 from e2mc.criteria.sigreg import SIGReg
@@ -24,7 +23,6 @@ CRITERIA: dict[str, type[Criterion]] = {
     "corinfomax": CorInfoMax,
     "vicreg-covariance": VICRegCovariance,
     "er": ER,
-    "e2mc-er": E2MCER,
     "sigreg": SIGReg,
 }
 
@@ -32,7 +30,6 @@ __all__ = [
     "AUH",
     "CRITERIA",
     "E2MC",
-    "E2MCER",
     "ER",
     "MMCR",
     "CorInfoMax",

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from e2mc.criteria.er import estimate, log_normaliser, reconstruction, surprisals
 from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
@@ -20,6 +19,7 @@ from e2mc.evaluation.metrics import score
 from e2mc.evaluation.paradigm import Found, Paradigm
 from e2mc.evaluation.subject import Subject
 from e2mc.methods import Method
+from e2mc.sphere import estimate, log_normaliser, reconstruction, surprisals
 
 SEED = 0  # of the views: every model is measured on the same ones
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
-from e2mc.errors import InputError
+from e2mc.errors import expect_known
 from e2mc.methods.base import Method, MethodOutput
 from e2mc.methods.byol import BYOL
 from e2mc.methods.deepcluster import DeepCluster
@@ -50,6 +52,6 @@ def create_method(name: str, backbone: nn.Module, **params: object) -> Method:
     Raises:
         ValueError: if no method has this name.
     """
-    if name not in METHODS:
-        raise InputError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
-    return METHODS[name](backbone, **params)
+    expect_known(name, METHODS, "method")
+    kind: Callable[..., Method] = METHODS[name]
+    return kind(backbone, **params)

@@ -12,9 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2mc.distributed import Group
 from e2mc.errors import InputError
+from e2mc.methods.objective import Objective, check_objective, er_of_assignments, er_on_sphere
 
 Batches = Callable[[], Iterator[tuple[Tensor, list[Tensor]]]]
+LossAndTerms = tuple[Tensor, dict[str, Tensor]]
 
 
 class MethodOutput(NamedTuple):
@@ -40,6 +43,15 @@ class Method(nn.Module):
     epoch, and ``begin_step``, ``forward`` and, after the optimizer's step, ``end_step`` for each
     batch. A run that is resumed within an epoch goes on with ``begin_step``.
 
+    Args:
+        objective: "own" for the method's own loss, or "er" for entropy and reconstruction of what
+            the method gives to ``on_sphere`` or ``on_assignments``.
+        kappa: see `er_on_sphere`; of use on the sphere alone.
+        group: process group over which the batch is spread; None for the default one.
+
+    Raises:
+        ValueError: if the objective is unknown or kappa not positive.
+
     Attributes:
         backbone: module from images ``(N, C, H, W)`` to features ``(N, backbone.feature_dim)``.
         projector: module from features to embeddings ``(N, D)``.
@@ -52,6 +64,15 @@ class Method(nn.Module):
     projector: nn.Module
     global_views: int = 2
     run_state: tuple[str, ...] = ()
+
+    def __init__(
+        self, objective: Objective = "own", kappa: float = 10.0, group: Group = None
+    ) -> None:
+        super().__init__()
+        check_objective(objective, kappa)
+        self.objective = objective
+        self.kappa = kappa
+        self.group = group
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         """Compute the loss of one batch.
@@ -68,6 +89,40 @@ class Method(nn.Module):
     def embed(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the embeddings of each view, as in `MethodOutput`, without a loss."""
         return tuple(at_least_float32(self.projector(self.backbone(view))) for view in views)
+
+    def on_sphere(
+        self,
+        embeddings: tuple[Tensor, ...],
+        pairs: Sequence[tuple[Tensor, Tensor]],
+        own: Callable[[], LossAndTerms],
+    ) -> MethodOutput:
+        """Return the output under the objective: `er_on_sphere` of these, or what ``own`` gives."""
+        return self._output(
+            embeddings, lambda: er_on_sphere(embeddings, pairs, self.kappa, self.group), own
+        )
+
+    def on_assignments(
+        self,
+        embeddings: tuple[Tensor, ...],
+        assignments_and_error: Callable[[], tuple[Sequence[Tensor], Tensor]],
+        own: Callable[[], LossAndTerms],
+    ) -> MethodOutput:
+        """Return the output under the objective: `er_of_assignments`, or what ``own`` gives.
+
+        Both are functions because assigning may change what is remembered, such as a queue.
+        """
+        return self._output(
+            embeddings, lambda: er_of_assignments(*assignments_and_error(), self.group), own
+        )
+
+    def _output(
+        self,
+        embeddings: tuple[Tensor, ...],
+        er: Callable[[], LossAndTerms],
+        own: Callable[[], LossAndTerms],
+    ) -> MethodOutput:
+        loss, terms = er() if self.objective == "er" else own()
+        return MethodOutput(loss, embeddings, terms)
 
     def begin_run(self, images: int) -> None:
         """Make room for what is remembered of each image, before a state is loaded.
@@ -106,6 +161,11 @@ class Method(nn.Module):
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of `module` that are not frozen."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def single_term(name: str, loss: Tensor) -> LossAndTerms:
+    """Return a loss that is its only term."""
+    return loss, {name: loss.detach()}
 
 
 def encoder_and_predictor(method: Method, predictor: nn.Module) -> list[dict]:

@@ -20,9 +20,10 @@ from e2mc.methods.base import (
     frozen_copy,
     mlp,
     momentum_at,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
 
 
@@ -73,13 +74,12 @@ class BYOL(Method):
         dim: int = 256,
         ema: float = 0.996,
         ema_last: float = 1.0,
-        objective: str = "own",
+        objective: Objective = "own",
         kappa: float = 10.0,
         group: Group = None,
     ) -> None:
-        super().__init__()
+        super().__init__(objective, kappa, group)
         check_momentum(ema, ema_last, "BYOL")
-        check_objective(objective, kappa)
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
@@ -88,9 +88,6 @@ class BYOL(Method):
         self.target_backbone = frozen_copy(self.backbone)
         self.target_projector = frozen_copy(self.projector)
         self.ema, self.ema_last = ema, ema_last
-        self.objective = objective
-        self.kappa = kappa
-        self.group = group
 
     def parameter_groups(self) -> list[dict]:
         """Return the groups "encoder" (online backbone and projector) and "predictor"."""
@@ -111,10 +108,8 @@ class BYOL(Method):
             ]
         (p1, p2), (t1, t2), z1, z2 = predictions, targets, *map(at_least_float32, (z1, z2))
         with without_autocast(z1):
-            if self.objective == "er":
-                pairs = [(p1, t2), (p2, t1)]
-                loss, terms = er_on_sphere((z1, z2), pairs, self.kappa, self.group)
-            else:
-                loss = byol_loss(p1, p2, t1, t2)
-                terms = {"byol": loss.detach()}
-        return MethodOutput(loss, (z1, z2), terms)
+            return self.on_sphere(
+                (z1, z2),
+                [(p1, t2), (p2, t1)],
+                own=lambda: single_term("byol", byol_loss(p1, p2, t1, t2)),
+            )

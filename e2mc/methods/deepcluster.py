@@ -17,9 +17,10 @@ from e2mc.methods.base import (
     at_least_float32,
     features_by_size,
     mlp,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_of_assignments
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
 
 BLOCK = 2**16  # rows compared with the centroids at a time
@@ -106,12 +107,11 @@ class DeepCluster(Method):
         prototypes: Sequence[int] = (3000, 3000, 3000),
         temperature: float = 0.1,
         iterations: int = 10,
-        objective: str = "own",
+        objective: Objective = "own",
         global_views: int = 2,
         group: Group = None,
     ) -> None:
-        super().__init__()
-        check_objective(objective)
+        super().__init__(objective, group=group)
         if not temperature > 0:
             raise InputError(f"temperature must be positive, got {temperature}.")
         if not prototypes or min(prototypes) < 1:
@@ -126,9 +126,7 @@ class DeepCluster(Method):
         self.dim = dim
         self.temperature = temperature
         self.iterations = iterations
-        self.objective = objective
         self.global_views = global_views
-        self.group = group
         self.indices: Tensor | None = None
 
     def begin_run(self, images: int) -> None:
@@ -177,15 +175,20 @@ class DeepCluster(Method):
             ]
             targets = self.assignments[:, self.indices].repeat(1, len(views))
             errors = [F.cross_entropy(logits[h].flatten(0, 1), targets[h]) for h in heads]
-            loss = torch.stack(errors).mean()
-            terms = {"deepcluster": loss.detach()}
-            if self.objective == "er":
-                shown = [p.softmax(dim=2) for p in logits]
-                predictions = [v for p in shown for v in p[: self.global_views]]
-                loss, terms = er_of_assignments(predictions, loss, self.group)
+            error = torch.stack(errors).mean()
+            output = self.on_assignments(
+                z.unbind(),
+                lambda: (self._predictions(logits), error),
+                own=lambda: single_term("deepcluster", error),
+            )
         if self.training:
             self._remember(self.indices, embeddings[: self.global_views].detach())
-        return MethodOutput(loss, z.unbind(), terms)
+        return output
+
+    def _predictions(self, logits: Sequence[Tensor]) -> list[Tensor]:
+        """Of each head and each global view."""
+        shown = [p.softmax(dim=2) for p in logits]
+        return [v for p in shown for v in p[: self.global_views]]
 
     def _global(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
         if len(views) < self.global_views:

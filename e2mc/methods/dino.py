@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from e2mc.distributed import Group, all_reduce_sum, world_size
 from e2mc.errors import InputError
 from e2mc.methods.base import (
+    LossAndTerms,
     Method,
     MethodOutput,
     at_least_float32,
@@ -20,9 +21,10 @@ from e2mc.methods.base import (
     follow,
     frozen_copy,
     momentum_at,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_of_assignments
+from e2mc.methods.objective import Objective
 from e2mc.methods.swav import swapped_prediction_loss
 from e2mc.models.backbone import Backbone
 
@@ -89,13 +91,12 @@ class DINO(Method):
         centre_momentum: float = 0.9,
         ema: float = 0.996,
         ema_last: float = 1.0,
-        objective: str = "own",
+        objective: Objective = "own",
         global_views: int = 2,
         group: Group = None,
     ) -> None:
-        super().__init__()
+        super().__init__(objective, group=group)
         check_momentum(ema, ema_last, "DINO")
-        check_objective(objective)
         if not (temperature > 0 and teacher_temperature > 0):
             raise InputError(
                 f"temperatures must be positive, got {temperature} and {teacher_temperature}."
@@ -119,9 +120,7 @@ class DINO(Method):
         self.teacher_temperature = teacher_temperature
         self.centre_momentum = centre_momentum
         self.ema, self.ema_last = ema, ema_last
-        self.objective = objective
         self.global_views = global_views
-        self.group = group
 
     def end_step(self, progress: float) -> None:
         momentum = momentum_at(progress, self.ema, self.ema_last)
@@ -140,16 +139,26 @@ class DINO(Method):
         with without_autocast(z):
             scores = self.prototypes(z)
             teacher_scores = self.teacher_prototypes(t)
-            centre = 0 if self.objective == "er" else self.centre
-            targets = ((teacher_scores - centre) / self.teacher_temperature).softmax(dim=2)
-            loss = swapped_prediction_loss(scores, targets, temperature=self.temperature)
-            terms = {"dino": loss.detach()}
-            if self.objective == "er":
-                assignments = (scores[: self.global_views] / self.temperature).softmax(dim=2)
-                loss, terms = er_of_assignments(assignments.unbind(), loss, self.group)
-            elif self.training:
-                self._recentre(teacher_scores)
-        return MethodOutput(loss, z.unbind(), terms)
+            return self.on_assignments(
+                z.unbind(),
+                lambda: self._reconstruct(scores, teacher_scores),
+                own=lambda: self._distil(scores, teacher_scores),
+            )
+
+    def _distil(self, scores: Tensor, teacher_scores: Tensor) -> LossAndTerms:
+        loss = self._error(scores, teacher_scores - self.centre)
+        if self.training:
+            self._recentre(teacher_scores)
+        return single_term("dino", loss)
+
+    def _reconstruct(self, scores: Tensor, teacher_scores: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The student's assignments of the global views, and the error of all views."""
+        assignments = (scores[: self.global_views] / self.temperature).softmax(dim=2)
+        return list(assignments), self._error(scores, teacher_scores)
+
+    def _error(self, scores: Tensor, teacher_scores: Tensor) -> Tensor:
+        targets = (teacher_scores / self.teacher_temperature).softmax(dim=2)
+        return swapped_prediction_loss(scores, targets, temperature=self.temperature)
 
     @torch.no_grad()
     def _recentre(self, scores: Tensor) -> None:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2mc.criteria.er import entropy, reconstruction
 from e2mc.distributed import Group
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
+from e2mc.sphere import entropy, reconstruction
 
-OBJECTIVES = ("own", "er")
+Objective = Literal["own", "er"]
 
 
-def check_objective(objective: str, kappa: float = 1.0) -> None:
+def check_objective(objective: str, kappa: float) -> None:
     """Raise ValueError unless the objective is known and kappa positive."""
-    if objective not in OBJECTIVES:
-        raise InputError(f"unknown objective {objective!r}; known are {', '.join(OBJECTIVES)}.")
+    expect_known(objective, get_args(Objective), "objective")
     if not kappa > 0:
-        raise InputError(f"kappa must be positive, got {kappa}.")
+        raise InputError(f"kappa must be positive, found {kappa}")
 
 
 def er_on_sphere(

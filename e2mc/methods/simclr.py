@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from e2mc.distributed import Group, gather, rank, world_size
 from e2mc.errors import InputError
 from e2mc.methods.base import (
+    LossAndTerms,
     Method,
     MethodOutput,
     expect_two,
     mlp,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
 
 
@@ -78,12 +80,11 @@ class SimCLR(Method):
         hidden_dim: int = 2048,
         dim: int = 128,
         temperature: float = 0.1,
-        objective: str = "own",
+        objective: Objective = "own",
         kappa: float = 10.0,
         group: Group = None,
     ) -> None:
-        super().__init__()
-        check_objective(objective, kappa)
+        super().__init__(objective, kappa, group)
         if not temperature > 0:
             raise InputError(f"temperature must be positive, got {temperature}.")
         self.backbone = backbone
@@ -91,16 +92,12 @@ class SimCLR(Method):
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
         )
         self.temperature = temperature
-        self.objective = objective
-        self.kappa = kappa
-        self.group = group
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         z1, z2 = self.embed(expect_two(views, "SimCLR"))
         with without_autocast(z1):
-            if self.objective == "er":
-                loss, terms = er_on_sphere((z1, z2), [(z1, z2)], self.kappa, self.group)
-            else:
-                loss = nt_xent_loss(z1, z2, temperature=self.temperature, group=self.group)
-                terms = {"simclr": loss.detach()}
-        return MethodOutput(loss, (z1, z2), terms)
+            return self.on_sphere((z1, z2), [(z1, z2)], own=lambda: self._contrast(z1, z2))
+
+    def _contrast(self, z1: Tensor, z2: Tensor) -> LossAndTerms:
+        loss = nt_xent_loss(z1, z2, temperature=self.temperature, group=self.group)
+        return single_term("simclr", loss)

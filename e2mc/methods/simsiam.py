@@ -15,9 +15,10 @@ from e2mc.methods.base import (
     encoder_and_predictor,
     expect_two,
     mlp,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
 
 
@@ -67,12 +68,11 @@ class SimSiam(Method):
         backbone: Backbone,
         dim: int = 2048,
         predictor_hidden_dim: int = 512,
-        objective: str = "own",
+        objective: Objective = "own",
         kappa: float = 10.0,
         group: Group = None,
     ) -> None:
-        super().__init__()
-        check_objective(objective, kappa)
+        super().__init__(objective, kappa, group)
         width = backbone.feature_dim
         last = nn.Linear(width, dim)
         last.bias.requires_grad = False  # the BatchNorm after it removes any bias
@@ -83,9 +83,6 @@ class SimSiam(Method):
         self.predictor = nn.Sequential(
             *mlp(dim, predictor_hidden_dim, bias=False), nn.Linear(predictor_hidden_dim, dim)
         )
-        self.objective = objective
-        self.kappa = kappa
-        self.group = group
 
     def parameter_groups(self) -> list[dict]:
         """Return the groups "encoder" (backbone and projector) and "predictor"."""
@@ -95,10 +92,8 @@ class SimSiam(Method):
         z1, z2 = (self.projector(self.backbone(view)) for view in expect_two(views, "SimSiam"))
         p1, p2, z1, z2 = map(at_least_float32, (self.predictor(z1), self.predictor(z2), z1, z2))
         with without_autocast(z1):
-            if self.objective == "er":
-                pairs = [(p1, z2.detach()), (p2, z1.detach())]
-                loss, terms = er_on_sphere((z1, z2), pairs, self.kappa, self.group)
-            else:
-                loss = simsiam_loss(p1, p2, z1, z2)
-                terms = {"simsiam": loss.detach()}
-        return MethodOutput(loss, (z1, z2), terms)
+            return self.on_sphere(
+                (z1, z2),
+                [(p1, z2.detach()), (p2, z1.detach())],
+                own=lambda: single_term("simsiam", simsiam_loss(p1, p2, z1, z2)),
+            )

@@ -8,20 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e2mc.criteria.er import reconstruction
 from e2mc.distributed import Group, all_reduce_sum, world_size
 from e2mc.errors import InputError
 from e2mc.methods.base import (
+    LossAndTerms,
     Method,
     MethodOutput,
     at_least_float32,
     expect_global,
     features_by_size,
     mlp,
+    single_term,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_of_assignments
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
+from e2mc.sphere import reconstruction
 
 
 @torch.no_grad()
@@ -128,10 +130,9 @@ class SwAV(Method):
         queue_length: int = 0,
         global_views: int = 2,
         group: Group = None,
-        objective: str = "own",
+        objective: Objective = "own",
     ) -> None:
-        super().__init__()
-        check_objective(objective)
+        super().__init__(objective, group=group)
         if queue_length % world_size(group):
             raise InputError(
                 f"SwAV's queue_length {queue_length} is not a multiple of the number of ranks, "
@@ -149,7 +150,6 @@ class SwAV(Method):
             "group": group,
         }
         self.global_views = global_views
-        self.objective = objective
         if queue_length:
             rows = queue_length // world_size(group)
             self.register_buffer("queue", torch.zeros(global_views, rows, dim))
@@ -169,16 +169,19 @@ class SwAV(Method):
         with without_autocast(z):
             embeddings = F.normalize(z, dim=2)
             scores = self.prototypes(embeddings)
-            if self.objective == "er":
-                loss, terms = self._er((scores / self.temperature).softmax(dim=2))
-            else:
-                assignments = self._assign(embeddings[: self.global_views].detach())
-                loss = swapped_prediction_loss(scores, assignments, temperature=self.temperature)
-                terms = {"swav": loss.detach()}
-        return MethodOutput(loss, z.unbind(), terms)
+            return self.on_assignments(
+                z.unbind(),
+                lambda: self._reconstruct((scores / self.temperature).softmax(dim=2)),
+                own=lambda: self._swap(embeddings, scores),
+            )
 
-    def _er(self, p: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """ER of the ``(V, N, K)`` assignments of all views."""
+    def _swap(self, embeddings: Tensor, scores: Tensor) -> LossAndTerms:
+        assignments = self._assign(embeddings[: self.global_views].detach())
+        loss = swapped_prediction_loss(scores, assignments, temperature=self.temperature)
+        return single_term("swav", loss)
+
+    def _reconstruct(self, p: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """The global views' part of ``(V, N, K)`` assignments, and the error of all pairs."""
         first = p[: self.global_views].unbind()
         errors = [
             reconstruction(p[i], p[v], support="discrete")
@@ -186,7 +189,7 @@ class SwAV(Method):
             for v in range(len(p))
             if v != i
         ]
-        return er_of_assignments(first, torch.stack(errors).mean(), self.sinkhorn_options["group"])
+        return first, torch.stack(errors).mean()
 
     @torch.no_grad()
     def _assign(self, embeddings: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from e2mc.methods.base import (
     mlp,
     without_autocast,
 )
-from e2mc.methods.objective import check_objective, er_on_sphere
+from e2mc.methods.objective import Objective
 from e2mc.models.backbone import Backbone
 
 
@@ -97,11 +97,10 @@ class VICReg(Method):
         covariance_weight: float = 1.0,
         batch_size: int | None = None,
         group: Group = None,
-        objective: str = "own",
+        objective: Objective = "own",
         kappa: float = 10.0,
     ) -> None:
-        super().__init__()
-        check_objective(objective, kappa)
+        super().__init__(objective, kappa, group)
         *hidden, dim = (backbone.feature_dim, *expander)
         self.backbone = backbone
         self.projector = nn.Sequential(*mlp(*hidden), nn.Linear(hidden[-1], dim, bias=False))
@@ -112,8 +111,6 @@ class VICReg(Method):
             "batch_size": batch_size,
             "group": group,
         }
-        self.objective = objective
-        self.kappa = kappa
 
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         z1, z2 = (
@@ -121,9 +118,6 @@ class VICReg(Method):
             for view in expect_two(views, "VICReg")
         )
         with without_autocast(z1):
-            if self.objective == "er":
-                group = self.loss_options["group"]
-                loss, terms = er_on_sphere((z1, z2), [(z1, z2)], self.kappa, group)
-            else:
-                loss, terms = vicreg_loss(z1, z2, **self.loss_options)
-        return MethodOutput(loss, (z1, z2), terms)
+            return self.on_sphere(
+                (z1, z2), [(z1, z2)], own=lambda: vicreg_loss(z1, z2, **self.loss_options)
+            )

@@ -16,7 +16,7 @@ def verdict(study: Study, entries: Sequence[Entry]) -> str:
     Only arms with a criterion are judged, on raw features; whitened ones are counted. Where several
     arms are judged, those that are within noise throughout share a sentence.
     """
-    judged = [arm for arm in dict.fromkeys(e.arm for e in entries) if study.criterion_name(arm)]
+    judged = [arm for arm in dict.fromkeys(e.arm for e in entries) if study.criterion_names(arm)]
     if not judged:
         return "This table holds no criterion to judge."
     silent = [arm for arm in judged if len(judged) > 1 and _silent(entries, arm)]

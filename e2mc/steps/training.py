@@ -52,7 +52,7 @@ def training_outputs(study: Study, run: Any) -> dict[str, Path]:
 def training_code(study: Study, run: Run) -> dict[str, str]:
     """The code that trains a run."""
     spec = study.training_spec(run)
-    criteria = [] if spec.criterion is None else [CRITERIA[spec.criterion.name]]
+    criteria = [CRITERIA[criterion.name] for criterion in spec.criteria]
     instrument = [] if study.information is None else [type(study.instrument)]
     return code_of("steps/training.py", "models", METHODS[spec.method.name], *criteria, *instrument)
 

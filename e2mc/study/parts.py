@@ -15,7 +15,7 @@ from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
 from e2mc.optim import OptimizerSpec, ScheduleSpec
-from e2mc.training.spec import Component
+from e2mc.training.spec import Component, expect_once
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
@@ -254,14 +254,25 @@ class Base(Model):
         return self
 
 
+class ArmCriterion(Model):
+    """One of the criteria of an arm."""
+
+    name: str
+    params: dict[str, Any] = {}
+    base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
+
+
 class Arm(Model):
     """What happens to a base before it is evaluated."""
 
     label: str
-    criterion: str | None = None
-    params: dict[str, Any] = {}
+    criteria: tuple[ArmCriterion, ...] = Field(
+        (), description="their losses are added to the method's; in a variant, changes to them"
+    )
+    criterion: str | None = Field(None, description="short for criteria with this one alone")
+    params: dict[str, Any] = Field({}, description="of the only criterion")
     base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
-    variant_of: Name | None = Field(None, description="arm whose criterion and params are taken")
+    variant_of: Name | None = Field(None, description="arm whose criteria and params are taken")
     reference: Name = Field("continued", description="arm it is compared with, seed by seed")
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
@@ -269,6 +280,55 @@ class Arm(Model):
     method_params: dict[str, Any] = Field(
         {}, description="changes to the method's parameters, e.g. {objective: er}"
     )
+
+    @model_validator(mode="after")
+    def _one_form_of_criteria(self) -> Arm:
+        expect_once(criterion.name for criterion in self.criteria)
+        short = self.criterion is not None or self.params or self.base_params
+        if self.criteria and short:
+            raise InputError(
+                "give either criteria, each with its params, or criterion with params and "
+                "base_params, not both"
+            )
+        if self.criterion is None and self.variant_of is None and short:
+            raise InputError(
+                "params are given, but there is no criterion: name it with criterion or criteria"
+            )
+        return self
+
+    def changes(self, inherited: tuple[str, ...]) -> tuple[ArmCriterion, ...]:
+        """The criteria with the params that this arm gives them.
+
+        Args:
+            inherited: criteria of the arm that this one is a variant of; they alone can change.
+
+        Raises:
+            InputError: where it is not one of them that changes.
+        """
+        given = self.criteria
+        if self.criterion is not None:
+            given = (self._short(self.criterion),)
+        if given:
+            for criterion in given:
+                if self.variant_of is not None and criterion.name not in inherited:
+                    raise InputError(
+                        f"{self.variant_of} has the criteria {', '.join(inherited) or 'none'}, "
+                        f"which a variant can change, found {criterion.name!r}: leave out "
+                        "variant_of to list others"
+                    )
+            return given
+        if not (self.params or self.base_params):
+            return ()
+        if len(inherited) != 1:
+            raise InputError(
+                f"params are those of a single criterion, but {self.variant_of} has "
+                f"{', '.join(inherited) or 'none'}: list whose they are under criteria, "
+                "e.g. [{name: ..., params: ...}]"
+            )
+        return (self._short(inherited[0]),)
+
+    def _short(self, name: str) -> ArmCriterion:
+        return ArmCriterion(name=name, params=self.params, base_params=self.base_params)
 
 
 if TYPE_CHECKING:

@@ -124,7 +124,7 @@ class Study(Model):
             expect_known(item.reference, self.arms, f"arms.{name}.reference: arm")
             if item.variant_of is not None:
                 expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
-            for base in item.base_params:
+            for base in itertools.chain(item.base_params, *(c.base_params for c in item.criteria)):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
         return self
 
@@ -164,26 +164,28 @@ class Study(Model):
             if self.momentum(name) is None:
                 raise InputError(f"stability.ema: {name} has no target network to follow it")
         for name, arm in itertools.product(self.bases, self.arms):
-            spec = self.training_spec(Run(name, arm, 0, 0))
+            where = f"arms.{arm} (on {name})"
+            try:
+                spec = self.training_spec(Run(name, arm, 0, 0))
+            except ValueError as error:
+                raise InputError(f"arms.{arm}: {error}") from error
             changes = self.arms[arm].method_params
             _accepts(METHODS[spec.method.name], changes, f"arms.{arm}.method_params (on {name})")
-            if spec.criterion is None:
-                continue
-            where = f"arms.{arm} (on {name})"
-            expect_known(spec.criterion.name, CRITERIA, f"{where}: criterion")
-            _accepts(CRITERIA[spec.criterion.name], spec.criterion.params, where)
-            try:
-                create_criterion(spec.criterion.name, **spec.criterion.params)
-            except ValueError as error:
-                raise InputError(f"{where}: {error}") from error
-            window = spec.criterion.params.get("window")
-            images = self.bases[name].continued.images or self.data.training_count
-            smallest = smallest_part(spec, images)
-            if window is not None and window >= smallest:
-                raise InputError(
-                    f"{where}: a window of {window} needs batches of at least {window + 1} "
-                    f"images, the smallest part of a batch has {smallest}"
-                )
+            for criterion in spec.criteria:
+                expect_known(criterion.name, CRITERIA, f"{where}: criterion")
+                _accepts(CRITERIA[criterion.name], criterion.params, where)
+                try:
+                    create_criterion(criterion.name, **criterion.params)
+                except ValueError as error:
+                    raise InputError(f"{where}: {error}") from error
+                window = criterion.params.get("window")
+                images = self.bases[name].continued.images or self.data.training_count
+                smallest = smallest_part(spec, images)
+                if window is not None and window >= smallest:
+                    raise InputError(
+                        f"{where}: a window of {window} needs batches of at least {window + 1} "
+                        f"images, the smallest part of a batch has {smallest}"
+                    )
         return self
 
     def _named(self) -> Iterator[tuple[str, tuple[Rows, ...], tuple[str, ...]]]:
@@ -304,7 +306,6 @@ class Study(Model):
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
         changes: dict[str, Any] = {}
-        criterion = None
         method_params = base.method.params | recipe.method_params
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
@@ -313,7 +314,6 @@ class Study(Model):
                 for key, value in (("epochs", arm.epochs), ("batch_size", arm.batch_size))
                 if value is not None
             }
-            criterion = self._criterion(run)
             method_params |= arm.method_params
             if arm.lr is not None:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
@@ -333,7 +333,7 @@ class Study(Model):
             compile=recipe.compile,
             micro_batches=recipe.micro_batches,
             augmentation_streams=recipe.augmentation_streams,
-            criterion=criterion,
+            criteria=self._criteria(run),
             restore_optimizer=recipe.restore_optimizer,
             keep_optimizer=recipe.keep_optimizer,
             seed=seed,
@@ -343,9 +343,9 @@ class Study(Model):
     def entropy_mapping(self, base: str) -> str:
         """The map of the first arm with E2MC, under which all arms of a base are measured."""
         for arm in self.arms:
-            criterion = self._criterion(Run(base, arm, 0, 0))
-            if criterion is not None and criterion.name == "e2mc":
-                return criterion.params.get("mapping", "normal")
+            for criterion in self._criteria(Run(base, arm, 0, 0)):
+                if criterion.name == "e2mc":
+                    return criterion.params.get("mapping", "normal")
         return "normal"
 
     def momentum(self, base: str) -> float | None:
@@ -362,12 +362,10 @@ class Study(Model):
         recipe = base.pretraining if run.arm == BASE_ARM else base.continued
         return None if recipe is None else recipe.images
 
-    def criterion_name(self, arm: str) -> str | None:
-        """The criterion of an arm, or of what it is a variant of; the base has none."""
-        if arm == BASE_ARM:
-            return None
-        named = (link.criterion for link in self._lineage(arm) if link.criterion is not None)
-        return next(named, None)
+    def criterion_names(self, arm: str) -> tuple[str, ...]:
+        """The criteria of an arm, or of what it is a variant of; the base has none."""
+        # on which base makes no difference
+        return tuple(c.name for c in self._criteria(Run(next(iter(self.bases)), arm, 0, 0)))
 
     def _lineage(self, arm: str) -> list[Arm]:
         """An arm, what it is a variant of, and so on."""
@@ -376,14 +374,14 @@ class Study(Model):
             chain.append(self.arms[chain[-1].variant_of])
         return chain
 
-    def _criterion(self, run: Run) -> Component | None:
-        name = self.criterion_name(run.arm)
-        if name is None:
-            return None
-        params: dict[str, Any] = {}
-        for link in reversed(self._lineage(run.arm)):
-            params |= link.params | link.base_params.get(run.base, {})
-        return Component(name, params)
+    def _criteria(self, run: Run) -> tuple[Component, ...]:
+        """The criteria of a run, with all that its arm and those before it say of them."""
+        params: dict[str, dict[str, Any]] = {}
+        for link in reversed(self._lineage(run.arm) if run.arm != BASE_ARM else []):
+            for change in link.changes(tuple(params)):
+                of_base = change.base_params.get(run.base, {})
+                params[change.name] = params.get(change.name, {}) | change.params | of_base
+        return tuple(Component(name, value) for name, value in params.items())
 
     # --- where it is; the parts of a run may also be the wildcards of a rule ---
 

@@ -1,4 +1,4 @@
-"""Pre-training and continued pre-training: the same loop, with or without an add-on criterion.
+"""Pre-training and continued pre-training: the same loop, with or without add-on criteria.
 
 Every random draw is a function of (seed, epoch, step), so a run that was killed and resumed from
 its last state makes the same weights as one that was not, bit for bit on a CPU. On several
@@ -134,10 +134,8 @@ class _Run:
         self.order = BatchOrder(spec, len(images))
         self.method = self._create_method()
         self.forward = self._distribute()
-        self.criterion: nn.Module | None = None
-        if spec.criterion is not None:
-            self.criterion = create_criterion(spec.criterion.name, **spec.criterion.params)
-            self.criterion.to(device)
+        self.criteria = nn.ModuleList(create_criterion(c.name, **c.params) for c in spec.criteria)
+        self.criteria.to(device)
         self.optimizer = self._create_optimizer()
         self.initial_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(
@@ -182,7 +180,7 @@ class _Run:
         return DistributedDataParallel(self.method, find_unused_parameters=fixed)
 
     def _create_optimizer(self) -> torch.optim.Optimizer:
-        """Over the method, with the state of the start if asked for, then over the criterion."""
+        """Over the method, with the state of the start if asked for, then over the criteria."""
         optimizer = create_optimizer(self.spec.optimizer, self.method.parameter_groups())
         if self.spec.restore_optimizer and self.start is not None:
             if self.start.optimizer is None:
@@ -194,8 +192,8 @@ class _Run:
             optimizer.load_state_dict(self.start.optimizer)
             for group, setting in zip(optimizer.param_groups, settings, strict=True):
                 group.update(setting, params=group["params"])
-        if self.criterion is not None and trainable(self.criterion):
-            optimizer.add_param_group({"name": "criterion", "params": trainable(self.criterion)})
+        if trainable(self.criteria):
+            optimizer.add_param_group({"name": "criterion", "params": trainable(self.criteria)})
         return optimizer
 
     def views(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -259,14 +257,13 @@ class _Run:
             output = self.forward(views)
         loss = output.loss
         terms = dict(output.terms)
-        if self.criterion is not None and self.spec.criterion is not None:
+        for component, criterion in zip(self.spec.criteria, self.criteria, strict=True):
             wanted = output.embeddings
-            if self.criterion.views == "global":
+            if criterion.views == "global":
                 wanted = wanted[: self.method.global_views]
-            added = self.criterion(*wanted)
+            added = criterion(*wanted)
             loss = loss + added.loss
-            name = self.spec.criterion.name
-            terms |= {f"{name}/{key}": term for key, term in added.terms.items()}
+            terms |= {f"{component.name}/{key}": term for key, term in added.terms.items()}
         terms["embedding_std"] = output.embeddings[0].detach().float().std(dim=0).mean()
         return loss, terms
 
@@ -330,7 +327,7 @@ class _Run:
             "measured": self.measured,
             "method": own,
             "run_state_of_ranks": of_ranks,
-            "criterion": None if self.criterion is None else self.criterion.state_dict(),
+            "criteria": self.criteria.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
@@ -350,8 +347,7 @@ class _Run:
                 f"{world_size()}: use as many again, or delete the file to begin anew"
             )
         self.method.load_state_dict(state["method"] | state["run_state_of_ranks"][rank()])
-        if self.criterion is not None:
-            self.criterion.load_state_dict(state["criterion"])
+        self.criteria.load_state_dict(state["criteria"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.rows, self.measured = state["step"], state["rows"], state["measured"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,8 +34,8 @@ class TrainingSpec:
         epochs: passes over the images, at least 1.
         batch_size: images per step, over all processes, at least 2.
         drop_last: leave out the last, smaller batch of an epoch.
-        criterion: add-on criterion; its value is added to the method's loss. None for plain
-            (continued) pre-training.
+        criteria: add-on criteria, each named once; their losses are added to the method's in this
+            order. None of them for plain (continued) pre-training.
         precision: of the network in the forward pass; losses and weights stay in float32.
         compile: translate the backbone with ``torch.compile``, once for each size of views. Results
             differ in their last digits.
@@ -57,7 +58,7 @@ class TrainingSpec:
     epochs: int
     batch_size: int
     drop_last: bool = True
-    criterion: Component | None = None
+    criteria: tuple[Component, ...] = ()
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     micro_batches: int = 1
@@ -80,6 +81,18 @@ class TrainingSpec:
                     f"batch_size {self.batch_size} must be a multiple of {name} "
                     f"{getattr(self, name)}"
                 )
+        expect_once(component.name for component in self.criteria)
+
+
+def expect_once(criteria: Iterable[str]) -> None:
+    """Raises InputError for a criterion that is named twice: their terms would have one name."""
+    names = list(criteria)
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"criteria: {name!r} is named {names.count(name)} times, expected once: its terms "
+                "are logged under its name"
+            )
 
 
 class TrainingError(MachineError):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from e2mc.criteria.er import entropy, reconstruction
 from e2mc.data.images import ImageSet
 from e2mc.data.source import Batch
 from e2mc.data.views import Normalisation, ViewRecipe
@@ -16,6 +15,7 @@ from e2mc.entropy import mapped_entropy
 from e2mc.evaluation.information import Instrument, information, measure_method
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
+from e2mc.sphere import entropy, reconstruction
 
 VIEWS = (ViewRecipe(28, count=2, crop_scale=(0.3, 1.0)), ViewRecipe(14, count=3))
 SWAV = {"hidden_dim": 16, "dim": 8, "prototypes": 6, "queue_length": 32}

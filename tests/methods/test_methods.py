@@ -44,7 +44,7 @@ def test_unknown_name_is_refused(backbone):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_unknown_objective_is_refused(name, backbone):
-    with pytest.raises(ValueError, match="unknown objective 'mi'; known are own, er"):
+    with pytest.raises(ValueError, match="objective 'mi' does not exist, expected one of own, er"):
         create_method(name, backbone, **PARAMS[name], objective="mi")
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from lightly.loss import NTXentLoss
 
-from e2mc.criteria.er import entropy, reconstruction
 from e2mc.methods import create_method
 from e2mc.methods.simclr import nt_xent_loss
+from e2mc.sphere import entropy, reconstruction
 
 
 def pair(n: int = 7, d: int = 5) -> list[torch.Tensor]:

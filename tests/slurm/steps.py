@@ -94,7 +94,7 @@ def train(task):
         schedule=ScheduleSpec("cosine"),
         epochs=2,
         batch_size=16,
-        criterion=Component("e2mc", {"entropy_weight": 0.1}),
+        criteria=(Component("e2mc", {"entropy_weight": 0.1}),),
     )
     pretrain(spec, images, task.output("out"))
 

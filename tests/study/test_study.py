@@ -14,6 +14,7 @@ from e2mc.study import (
     load_config,
     load_study,
 )
+from e2mc.training.spec import Component
 
 
 @pytest.fixture(autouse=True)
@@ -46,27 +47,114 @@ def test_paths(study):
 def test_arms_differ_from_continued_in_the_criterion_alone(study):
     plain = study.training_spec(Run("swav_long", "continued", 0, 1))
     with_e2mc = study.training_spec(Run("swav_long", "e2mc", 0, 1))
-    assert plain.criterion is None and with_e2mc.criterion.name == "e2mc"
-    assert plain == type(plain)(**(vars(with_e2mc) | {"criterion": None}))
+    assert plain.criteria == () and [c.name for c in with_e2mc.criteria] == ["e2mc"]
+    assert plain == type(plain)(**(vars(with_e2mc) | {"criteria": ()}))
 
 
 def test_variants_inherit(study):
-    e2mc = study.training_spec(Run("swav_long", "e2mc", 0, 0)).criterion.params
-    only = study.training_spec(Run("swav_long", "e2mc-entropy-only", 0, 0)).criterion.params
-    assert only == e2mc | {"covariance_weight": 0.0}
+    (e2mc,) = study.training_spec(Run("swav_long", "e2mc", 0, 0)).criteria
+    (only,) = study.training_spec(Run("swav_long", "e2mc-entropy-only", 0, 0)).criteria
+    assert only == Component("e2mc", e2mc.params | {"covariance_weight": 0.0})
     assert study.training_spec(Run("swav_long", "e2mc-epochs-3", 0, 0)).epochs == 3
     assert study.training_spec(Run("swav_long", "e2mc-batch-128", 0, 0)).batch_size == 128
 
 
 def test_criterion_of_a_variant_is_that_of_its_origin(study):
     arms = ("base", "continued", "e2mc", "e2mc-entropy-only", "mmcr")
-    names = [study.criterion_name(arm) for arm in arms]
-    assert names == [None, None, "e2mc", "e2mc", "mmcr"]
+    names = [study.criterion_names(arm) for arm in arms]
+    assert names == [(), (), ("e2mc",), ("e2mc",), ("mmcr",)]
+
+
+def study_with_arms(**arms):
+    return Study.model_validate(content_of("fashion", lambda content: content["arms"].update(arms)))
+
+
+E2MC_AND_ER = [
+    {"name": "e2mc", "params": {"window": 8}, "base_params": {"simsiam": {"window": 4}}},
+    {"name": "er", "params": {"kappa": 5.0}},
+]
+
+
+def test_several_criteria_are_a_list():
+    study = study_with_arms(both={"label": "both", "criteria": E2MC_AND_ER})
+    expected = (Component("e2mc", {"window": 8}), Component("er", {"kappa": 5.0}))
+    assert study.training_spec(Run("vicreg", "both", 0, 0)).criteria == expected
+    of_simsiam = study.training_spec(Run("simsiam", "both", 0, 0)).criteria
+    assert of_simsiam == (Component("e2mc", {"window": 4}), expected[1])
+    assert study.criterion_names("both") == ("e2mc", "er")
+
+
+def test_list_of_one_is_the_long_form():
+    params = {"params": {"window": 8}, "base_params": {"simsiam": {"window": 4}}}
+    study = study_with_arms(
+        short={"label": "short", "criterion": "e2mc", **params},
+        long={"label": "long", "criteria": [{"name": "e2mc", **params}]},
+    )
+    for base in study.bases:
+        short, long = (study.training_spec(Run(base, arm, 0, 0)) for arm in ("short", "long"))
+        assert short == long
+
+
+def test_variant_of_several_criteria_names_the_one_that_it_changes():
+    both = {"label": "both", "criteria": E2MC_AND_ER}
+    sharp = {"variant_of": "both", "criteria": [{"name": "er", "params": {"estimator": "joe"}}]}
+    study = study_with_arms(both=both, sharp=sharp | {"label": "sharp"})
+    assert study.training_spec(Run("vicreg", "sharp", 0, 0)).criteria == (
+        Component("e2mc", {"window": 8}),
+        Component("er", {"kappa": 5.0, "estimator": "joe"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        (
+            {"x": {"criteria": E2MC_AND_ER, "criterion": "auh"}},
+            r"(?s)arms\.x.*give either criteria, .* or criterion .*, not both",
+        ),
+        (
+            {"x": {"criteria": E2MC_AND_ER, "params": {"window": 3}}},
+            r"(?s)arms\.x.*give either criteria",
+        ),
+        (
+            {"x": {"criteria": [*E2MC_AND_ER, {"name": "er"}]}},
+            "'er' is named 2 times, expected once",
+        ),
+        ({"x": {"criteria": [{"name": "err"}]}}, r"arms\.x .*criterion 'err' does not exist"),
+        (
+            {"x": {"criteria": [{"name": "er", "params": {"kapa": 1.0}}]}},
+            r"arms\.x .*parameter 'kapa' does not exist",
+        ),
+        (
+            {"x": {"criteria": [{"name": "er", "base_params": {"moco": {}}}]}},
+            r"arms\.x\.base_params: base 'moco' does not exist",
+        ),
+        ({"x": {"params": {"window": 3}}}, r"(?s)arms\.x.*there is no criterion: name it"),
+        (
+            {"x": {"variant_of": "continued", "params": {"window": 3}}},
+            r"arms\.x: params are those of a single criterion, but continued has none",
+        ),
+        (
+            {
+                "both": {"criteria": E2MC_AND_ER},
+                "x": {"variant_of": "both", "params": {"window": 3}},
+            },
+            r"arms\.x: .* both has e2mc, er: list whose they are under criteria",
+        ),
+        (
+            {"x": {"variant_of": "e2mc", "criterion": "er"}},
+            r"arms\.x: e2mc has the criteria e2mc, .* found 'er': leave out variant_of",
+        ),
+    ],
+)
+def test_what_criteria_of_an_arm_may_not_say(arms, message):
+    with pytest.raises(ValueError, match=message):
+        study_with_arms(**{name: {"label": name} | arm for name, arm in arms.items()})
 
 
 def test_base_is_trained_by_its_own_recipe(study):
     spec = study.training_spec(Run("vicreg", "base", 3, None))
-    assert (spec.epochs, spec.seed, spec.criterion) == (40, 3, None)
+    assert (spec.epochs, spec.seed, spec.criteria) == (40, 3, ())
 
 
 def test_runs_of_the_base_arm_have_no_continuation_seed(study):
@@ -249,7 +337,7 @@ def content_of(name, change):
 def test_an_arm_may_change_the_objective():
     er = load_study("er")
     spec = er.training_spec(Run("swav_long", "er-objective", 0, 0))
-    assert spec.criterion is None and spec.method.params["objective"] == "er"
+    assert spec.criteria == () and spec.method.params["objective"] == "er"
     assert spec.method.params["queue_length"] == 1024
     plain = er.training_spec(Run("swav_long", "continued", 0, 0))
     assert "objective" not in plain.method.params

@@ -79,8 +79,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeypatch):
-    criterion = Component("e2mc", {"entropy_weight": 0.1})
-    spec = spec_of(method, criterion=criterion)
+    spec = spec_of(method, criteria=(Component("e2mc", {"entropy_weight": 0.1}),))
     pretrain(spec, images, tmp_path / "a" / "checkpoint.pt", state_every=3)
 
     advance = loop._Run.advance
@@ -145,7 +144,7 @@ def test_state_of_another_identity_is_not_resumed(identity, resumed, images, tmp
 
 
 def test_every_term_is_logged(images, tmp_path):
-    spec = spec_of(criterion=Component("e2mc", {"entropy_weight": 2.0, "covariance_weight": 3.0}))
+    spec = spec_of(criteria=(Component("e2mc", {"entropy_weight": 2.0, "covariance_weight": 3.0}),))
     pretrain(spec, images, tmp_path / "checkpoint.pt")
     rows = list(csv.DictReader((tmp_path / "training.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(1, 9))
@@ -158,6 +157,20 @@ def test_every_term_is_logged(images, tmp_path):
         + 3 * row["e2mc/covariance"]
     )
     assert row["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_losses_of_several_criteria_are_added(images, tmp_path):
+    e2mc, er = Component("e2mc", {"window": 3}), Component("er", {"entropy_weight": 2.0})
+    runs = {}
+    for name, criteria in {"none": (), "e2mc": (e2mc,), "er": (er,), "both": (e2mc, er)}.items():
+        run = loop._Run(spec_of(criteria=criteria), images, None, "cpu")
+        _, runs[name] = run.advance(run.views())
+    terms = runs["both"]
+    assert terms.keys() == runs["e2mc"].keys() | runs["er"].keys()
+    assert all(torch.equal(terms[key], (runs["e2mc"] | runs["er"])[key]) for key in terms
+               if key != "loss")  # fmt: skip
+    added = runs["e2mc"]["loss"] + runs["er"]["loss"] - runs["none"]["loss"]
+    torch.testing.assert_close(terms["loss"], added)
 
 
 def test_continued_run_starts_from_its_base(images, tmp_path):
@@ -203,7 +216,7 @@ def test_asked_to_stop_in_the_last_step_it_finishes(images, tmp_path, monkeypatc
 
 def test_arms_of_one_seed_see_the_same_views(images):
     plain = loop._Run(spec_of(), images, None, "cpu").views()
-    other = loop._Run(spec_of(criterion=Component("auh", {})), images, None, "cpu").views()
+    other = loop._Run(spec_of(criteria=(Component("auh", {}),)), images, None, "cpu").views()
     third = loop._Run(spec_of(seed=1), images, None, "cpu").views()
     for _ in range(6):
         (same, of_plain), (also, of_other), (_, of_third) = next(plain), next(other), next(third)
@@ -243,7 +256,7 @@ def test_half_precision_stays_near_single(precision, images, tmp_path):
     optimizer = OptimizerSpec("sgd", lr=0.01)
     rows = {}
     for name in ("float32", precision):
-        spec = spec_of(precision=name, optimizer=optimizer, criterion=Component("e2mc", {}))
+        spec = spec_of(precision=name, optimizer=optimizer, criteria=(Component("e2mc", {}),))
         pretrain(spec, images, tmp_path / name / "checkpoint.pt")
         rows[name] = list(csv.DictReader((tmp_path / name / "training.csv").open()))
         assert all(
@@ -316,18 +329,21 @@ def embedding_scale(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "criterion"),
+    ("method", "criteria"),
     [
-        ("deepcluster", Component("sigreg", {"directions": 8})),
+        ("deepcluster", (Component("sigreg", {"directions": 8}),)),
         (
             "byol",
-            Component("er", {"reconstruction_weight": 1.0, "learnable_kappa": True}),
+            (
+                Component("corinfomax"),
+                Component("er", {"reconstruction_weight": 1.0, "learnable_kappa": True}),
+            ),
         ),
     ],
 )
-def test_killed_at_the_start_of_an_epoch(method, criterion, images, tmp_path, monkeypatch):
-    """What an epoch begins with happens once; criterion and measurements go on from the state."""
-    spec = spec_of(method, criterion=criterion)
+def test_killed_at_the_start_of_an_epoch(method, criteria, images, tmp_path, monkeypatch):
+    """What an epoch begins with happens once; criteria and measurements go on from the state."""
+    spec = spec_of(method, criteria=criteria)
     options = {"state_every": 4, "measure": embedding_scale}
     pretrain(spec, images, tmp_path / "a" / "checkpoint.pt", **options)
     advance = loop._Run.advance
@@ -383,18 +399,18 @@ def test_target_network_follows_every_step(ema, images, tmp_path):
 
 def test_learnable_kappa_is_trained(images):
     params = {"reconstruction_weight": 1.0, "learnable_kappa": True, "kappa": 10.0}
-    run = loop._Run(spec_of(criterion=Component("er", params)), images, None, "cpu")
+    run = loop._Run(spec_of(criteria=(Component("er", params),)), images, None, "cpu")
     assert run.optimizer.param_groups[-1]["name"] == "criterion"
-    before = run.criterion.log_kappa.item()
+    before = run.criteria[0].log_kappa.item()
     run.advance(run.views())
-    assert run.criterion.log_kappa.item() != before
+    assert run.criteria[0].log_kappa.item() != before
 
 
 def test_learnable_kappa_goes_with_a_restored_optimizer(images, tmp_path):
     pretrain(spec_of(keep_optimizer=True), images, tmp_path / "base.pt")
     start = load_checkpoint(tmp_path / "base.pt")
     params = {"reconstruction_weight": 1.0, "learnable_kappa": True}
-    spec = spec_of(restore_optimizer=True, criterion=Component("er", params))
+    spec = spec_of(restore_optimizer=True, criteria=(Component("er", params),))
     run = loop._Run(spec, images, start, "cpu")
     assert [group["name"] for group in run.optimizer.param_groups] == ["all", "criterion"]
     assert len(run.optimizer.state) == len(run.optimizer.param_groups[0]["params"])

@@ -42,7 +42,7 @@ def spec_of(method: str) -> TrainingSpec:
         schedule=ScheduleSpec("cosine"),
         epochs=1,
         batch_size=16,
-        criterion=Component("e2mc", {"entropy_weight": 0.1}),
+        criteria=(Component("e2mc", {"entropy_weight": 0.1}),),
     )
 
 

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from e2mc.training.spec import Component
+
 
 @pytest.mark.parametrize(
     "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
@@ -15,3 +17,9 @@ def test_bad_specs_are_refused(spec, change):
 def test_spec_whose_batch_does_not_divide_is_refused(spec, name):
     with pytest.raises(ValueError, match=f"batch_size 16 must be a multiple of {name} 3"):
         replace(spec, **{name: 3})
+
+
+def test_criterion_named_twice_is_refused(spec):
+    criteria = (Component("er"), Component("e2mc"), Component("er", {"kappa": 5.0}))
+    with pytest.raises(ValueError, match="criteria: 'er' is named 2 times, expected once"):
+        replace(spec, criteria=criteria)
