@@ -63,6 +63,11 @@ class ViewRecipe:
         solarize: probability that pixels of at least one half are inverted.
 
     On greyscale images saturation, hue and grayscale change nothing and are skipped.
+
+    Where the box of a crop is larger than the image there are two laws. Images in memory
+    (``crop_boxes``): its longer side is cut to the image. Images on disk (``files.crop_box``): as
+    in torchvision's RandomResizedCrop it is drawn again, up to ten times, and then it is the
+    centre. Boxes of images on disk begin and end at whole pixels, those in memory need not.
     """
 
     size: int
