@@ -47,12 +47,14 @@ class ImageFiles:
 
     Attributes:
         folder: what the names are relative to.
-        names: uint8, the UTF-8 names of M files, one after the other.
+        names: uint8, the names of M files as bytes, which is what they are on disk, one after the
+            other.
         ends: int64 (M,), where each name ends.
         rows: int64 (N,), which file each image is.
         labels: int64 (N,) class numbers, or int8 (N, K): 1 for a class in the image, 0 for not, -1
             for one that is hard to see.
         classes: the K class names.
+        left_out: what lies in the folder and is named like an image, but is none; not saved.
 
     Raises:
         ValueError: when lengths or class numbers do not fit together.
@@ -64,6 +66,7 @@ class ImageFiles:
     rows: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         check_labels(self.labels, len(self.rows), self.classes)
@@ -73,7 +76,7 @@ class ImageFiles:
         cls, folder: Path, files: Sequence[str], labels: Tensor, classes: Sequence[str]
     ) -> ImageFiles:
         """From names relative to ``folder``."""
-        encoded = [name.encode() for name in files]
+        encoded = [os.fsencode(name) for name in files]
         ends = torch.tensor([len(name) for name in encoded], dtype=torch.long).cumsum(0)
         names = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)
         rows = torch.arange(len(encoded))
@@ -90,7 +93,7 @@ class ImageFiles:
         """The file of an image, relative to the folder."""
         row = int(self.rows[index])
         start = int(self.ends[row - 1]) if row else 0
-        return bytes(self.names[start : int(self.ends[row])].numpy()).decode()
+        return os.fsdecode(bytes(self.names[start : int(self.ends[row])].numpy()))
 
     def path(self, index: int) -> Path:
         return Path(self.folder) / self.name(index)
@@ -252,8 +255,8 @@ def usable_cores() -> int:
 def decode(path: Path) -> Tensor:
     """The pixels of a file: uint8 (3, h, w), stored pixel by pixel.
 
-    Greyscale, palettes, CMYK and the like become RGB as Pillow converts them, 16 bits become 8 (grey
-    is rounded, of colours Pillow takes the upper byte). Transparency, orientation (EXIF) and colour
+    Greyscale, palettes, CMYK and the like become RGB as Pillow converts them. 16 bits become 8: grey
+    is rounded, of colours Pillow takes the upper byte. Transparency, orientation (EXIF) and colour
     profiles are ignored; of several frames it is the first.
 
     Raises:
