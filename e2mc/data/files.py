@@ -255,9 +255,9 @@ def usable_cores() -> int:
 def decode(path: Path) -> Tensor:
     """The pixels of a file: uint8 (3, h, w), stored pixel by pixel.
 
-    Greyscale, palettes, CMYK and the like become RGB as Pillow converts them. 16 bits become 8: grey
-    is rounded, of colours Pillow takes the upper byte. Transparency, orientation (EXIF) and colour
-    profiles are ignored; of several frames it is the first.
+    Greyscale, palettes, CMYK and the like become RGB as Pillow converts them. 16 bits become 8:
+    grey is rounded, of colours Pillow takes the upper byte. Transparency, orientation (EXIF) and
+    colour profiles are ignored; of several frames it is the first.
 
     Raises:
         DataError: when the file is missing, damaged or no image, or its numbers have no plain
@@ -267,12 +267,8 @@ def decode(path: Path) -> Tensor:
 
     try:
         with Image.open(path) as stored:
-            if stored.mode == "RGB":
-                image = stored
-            elif stored.mode in EIGHT_BITS:
-                image = stored.convert("RGB")
-            else:
-                image = _reduced(stored, path).convert("RGB")
+            image = stored if stored.mode in EIGHT_BITS else _reduced(stored, path)
+            image = image if image.mode == "RGB" else image.convert("RGB")
             width, height = image.size
             pixels = bytearray(image.tobytes())
     except DataError:

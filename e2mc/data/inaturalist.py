@@ -19,7 +19,9 @@ from e2mc.data.files import ImageFiles
 from e2mc.data.listing import File, find_listed, refuse_shared, refuse_two_labels
 
 LISTS = ("train2018.json", "val2018.json")
-WANTED = {  # what an entry of each part must say, and of which types
+WANTED: dict[
+    str, dict[str, tuple[type, ...]]
+] = {  # what an entry of each part must say, and of which types
     "images": {"id": (int, str), "file_name": (str,)},
     "annotations": {"image_id": (int, str), "category_id": (int,)},
     "categories": {"id": (int,)},

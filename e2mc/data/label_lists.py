@@ -91,7 +91,9 @@ def _entries(path: Path) -> list[PurePosixPath]:
 def _called(images: ImageFiles | None, wanted: set[str]) -> dict[str, list[int]]:
     """Name without folders -> the images that are called so."""
     called: dict[str, list[int]] = {}
-    for i in range(len(images) if images is not None else 0):
+    if images is None:
+        return called
+    for i in range(len(images)):
         name = PurePosixPath(images.name(i)).name
         if name in wanted:
             called.setdefault(name, []).append(i)
