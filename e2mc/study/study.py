@@ -114,7 +114,20 @@ class Study(Model):
                 _known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in item.base_params:
                 _known(base, self.bases, f"arms.{name}.base_params: base")
+        for name in self.arms:
+            self._refuse_circle(name)
         return self
+
+    def _refuse_circle(self, arm: str) -> None:
+        chain, origin = [arm], self.arms[arm].variant_of
+        while origin is not None:
+            chain.append(origin)
+            if origin in chain[:-1]:
+                raise InputError(
+                    f"arms.{arm}.variant_of: {' is a variant of '.join(chain)}: give one of them a "
+                    "criterion of its own instead"
+                )
+            origin = self.arms[origin].variant_of
 
     @model_validator(mode="after")
     def _data_exist(self) -> Study:
