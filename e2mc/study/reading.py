@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def load_study(name: str) -> Study:
 
     Raises StudyError that names the file, the key, what was found and what is expected.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Path("studies") / f"{name}.yaml"
+    named = name.endswith((".yaml", ".yml"))
+    path = Path(os.path.expanduser(name)) if named else Path("studies") / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
         raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")

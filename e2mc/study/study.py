@@ -35,6 +35,7 @@ from e2mc.study.parts import (
     Stability,
     Sweep,
     Table,
+    check_channels,
 )
 from e2mc.training.batches import smallest_part
 from e2mc.training.spec import Component, TrainingSpec
@@ -131,6 +132,10 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _data_exist(self) -> Study:
+        for name, base in self.bases.items():
+            if base.normalisation is not None:
+                where = f"bases.{name}.normalisation"
+                check_channels(base.normalisation, self.data.channels, where)
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             _known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")

@@ -227,6 +227,45 @@ def test_study_that_extends_nothing(tmp_path):
         load_study(str(tmp_path / "a.yaml"))
 
 
+ONE = {"mean": [0.5], "std": [0.25]}
+THREE = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+LARGE = {"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4]}
+
+
+@pytest.mark.parametrize(
+    ("study", "where", "value", "message"),
+    [
+        ("fashion", ("data",), THREE, r"data: normalisation has 3 channels, expected 1: Fashion"),
+        (
+            "fashion",
+            ("bases", "vicreg"),
+            THREE,
+            r"bases\.vicreg\.normalisation has 3 .* expected 1",
+        ),
+        (
+            "paper",
+            ("data",),
+            ONE,
+            r"data: normalisation has 1 channels, expected 3: images on disk",
+        ),
+        ("paper", ("data", "sets", "images"), ONE, r"data: sets\.images\.normalisation has 1"),
+        ("paper", ("data", "sets", "voc07"), ONE, r"data: sets\.voc07\.normalisation has 1"),
+        ("paper", ("bases", "simsiam"), ONE, r"bases\.simsiam\.normalisation has 1 .* expected 3"),
+        ("paper", ("data",), LARGE, r"data\.normalisation: mean must be .* divide .* by 255"),
+        ("paper", ("bases", "simsiam"), LARGE, r"bases\.simsiam\.normalisation: mean must be"),
+    ],
+)
+def test_normalisations_must_fit_the_images(tmp_path, study, where, value, message):
+    content = json.loads(json.dumps(yaml.safe_load(Path(f"studies/{study}.yaml").read_text())))
+    part = content
+    for key in where:
+        part = part[key]
+    part["normalisation"] = value
+    path = study_file(tmp_path, yaml.safe_dump(content))
+    with pytest.raises(StudyError, match=message):
+        load_study(path)
+
+
 def study_file(tmp_path, text, name="changed"):
     path = tmp_path / f"{name}.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
