@@ -24,7 +24,7 @@ def announce(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     if _terminal is not None:
         with contextlib.suppress(OSError):  # the terminal may be closed
-            os.write(_terminal, f"{message}\n".encode())
+            os.write(_terminal, f"{message}\n".encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -51,5 +51,5 @@ def told_on(handle: int) -> Iterator[None]:
         yield
     except EXPECTED_ERRORS as error:
         traceback.print_exc()
-        os.write(handle, f"error: {error}\n".encode())
+        os.write(handle, f"error: {error}\n".encode(errors="backslashreplace"))
         sys.exit(1)

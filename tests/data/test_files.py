@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles, crop_box, decode, plain_crop, random_crop, usable_cores
+from e2mc.data.imagenet import read_imagenet
 from e2mc.data.images import Splits
 from e2mc.data.source import Batch
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
@@ -298,6 +299,34 @@ def test_broken_file_is_one_sentence_that_names_it(files, tmp_path):
     assert [problem.split(".JPEG")[0].rsplit("/")[-1] for problem in broken.broken()] == [
         "cut", "text", "empty", "gone"
     ]  # fmt: skip
+
+
+BYTES = "caf\udce9"  # "café" in Latin-1, which is no UTF-8
+
+
+def test_names_are_bytes_on_disk(files, tmp_path):
+    """Read, listed, saved, loaded, decoded and told, whatever their encoding."""
+    good, bad = f"{BYTES}/{BYTES}.JPEG", f"{BYTES}/{BYTES}2.JPEG"
+    root = tmp_path / BYTES
+    for name, content in ((good, files.path(0).read_bytes()), (bad, b"no image")):
+        for part in ("train", "val"):
+            (root / part / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / part / name).write_bytes(content + part.encode())
+    found, tested = read_imagenet(root)
+    assert found.classes == (BYTES,) and found.name(0) == f"train/{good}"
+    Splits(found, found.subset(torch.arange(0)), tested).save(tmp_path / "images.pt")
+    found = Splits.load(tmp_path / "images.pt").train
+    assert found.classes == (BYTES,) and found.name(0) == f"train/{good}"
+    [[view]] = views(found, [Batch(torch.tensor([0]), 0)], ViewRecipe(8))
+    assert view.shape == (1, 3, 8, 8)
+    [problem] = found.broken()
+    with pytest.raises(DataError, match=r"caf\\udce92\.JPEG cannot be decoded") as caught:
+        decode(found.path(1))
+    assert problem == str(caught.value)
+    problem.encode()  # can be sent to a log and to a terminal
+    with pytest.raises(DataError, match=r"caf\\udce9/train is not a folder") as caught:
+        read_imagenet(root / BYTES)
+    str(caught.value).encode()
 
 
 def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path):
