@@ -8,6 +8,10 @@ from collections.abc import Iterable
 class ExpectedError(Exception):
     """Somebody's input, data or machine is not as it should be: what, where, and what to do."""
 
+    def __str__(self) -> str:
+        # names are bytes on disk: what is not UTF-8 in them can be sent nowhere as it is
+        return super().__str__().encode(errors="backslashreplace").decode()
+
 
 class InputError(ExpectedError, ValueError):
     """A value, name or file that cannot be used."""

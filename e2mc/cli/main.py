@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EXPECTED_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    # a terminal may know fewer letters than names have; standard error takes care of itself
+    letters = sys.stdout.encoding or "utf-8"
+    text = reply.text.encode(letters, "backslashreplace").decode(letters)
     try:
-        print(json.dumps(reply.data, indent=2) if options.json else reply.text, flush=True)
+        print(json.dumps(reply.data, indent=2) if options.json else text, flush=True)
     except BrokenPipeError:  # whoever read it, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if reply.ok else 1

@@ -53,4 +53,4 @@ def _tell(message: str) -> None:
     """One line on the terminal of a rule."""
     if _terminal is not None:
         with contextlib.suppress(OSError):  # the terminal may be closed
-            os.write(_terminal, f"{message}\n".encode())
+            os.write(_terminal, f"{message}\n".encode(errors="backslashreplace"))

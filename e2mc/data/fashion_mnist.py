@@ -19,6 +19,7 @@ from torch import Tensor
 
 from e2mc.data.errors import DataError
 from e2mc.data.images import ImageSet
+from e2mc.errors import InputError
 
 CLASSES = (
     "T-shirt/top",
@@ -69,12 +70,13 @@ def fetch_fashion_mnist(folder: Path | None, download_to: Path) -> Path:
 
     1. ``folder``, when given: there or nowhere;
     2. Debian's package dataset-fashion-mnist, when it is installed;
-    3. the same package through apt: installed as root, else unpacked into ``download_to``;
+    3. the same package through apt, unpacked into ``download_to``;
     4. torchvision's download into ``download_to``.
 
     Raises DataError when none of them has them.
     """
     if folder is not None:
+        folder = Path(os.path.expanduser(folder))
         if not folder.is_dir():
             raise DataError(
                 f"{folder} is not a folder: set data_folders.fashion-mnist in config.yaml to the "
@@ -98,19 +100,28 @@ def fetch_fashion_mnist(folder: Path | None, download_to: Path) -> Path:
 
 
 def _apt(download_to: Path) -> Path:
+    """Unpacks Debian's package; nothing is installed, whoever the user is."""
     if shutil.which("apt-get") is None:
         raise OSError("this machine has no apt-get")
-    if os.geteuid() == 0:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", DEBIAN_PACKAGE]):
-            _quietly(["apt-get", *command], env=environment)
-        return Path("/") / DEBIAN_FOLDER
     download_to.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=download_to) as scratch:
-        _quietly(["apt-get", "download", "-qq", DEBIAN_PACKAGE], cwd=scratch)
+    with tempfile.TemporaryDirectory(dir=download_to.resolve()) as scratch:
+        fetch = ["download", "-qq", DEBIAN_PACKAGE]
+        try:
+            _quietly(["apt-get", *fetch], cwd=scratch)
+        except OSError:  # a fresh container has no package lists: they are fetched for this alone
+            own = _own_lists(Path(scratch))
+            _quietly(["apt-get", *own, "update", "-qq"])
+            _quietly(["apt-get", *own, *fetch], cwd=scratch)
         package = next(Path(scratch).glob("*.deb"))
         _quietly(["dpkg-deb", "-x", str(package), str(download_to)])
     return download_to / DEBIAN_FOLDER
+
+
+def _own_lists(folder: Path) -> list[str]:
+    """Options of apt-get that leave the machine's package lists and its cache alone."""
+    (folder / "lists/partial").mkdir(parents=True)
+    (folder / "cache/archives/partial").mkdir(parents=True)
+    return ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
 
 
 def _quietly(command: list[str], **options) -> None:
@@ -129,8 +140,12 @@ def _torchvision(download_to: Path) -> Path:
 
 def _load(folder: Path, part: str) -> ImageSet:
     images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz")
-    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
-    return ImageSet(images.unsqueeze(1), labels.long(), CLASSES)
+    path = folder / f"{part}-labels-idx1-ubyte.gz"
+    labels = _read_idx(path).long()
+    try:
+        return ImageSet(images.unsqueeze(1), labels, CLASSES)
+    except InputError as error:
+        raise DataError(f"{path} does not fit its images ({error}): fetch both again") from None
 
 
 def _read_idx(path: Path) -> Tensor:

@@ -28,6 +28,11 @@ from e2mc.data.views import Normalisation, PlainView, ViewRecipe, finish_view
 
 PIECE = 16  # images that a worker decodes before it hands them over
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# modes of Pillow that hold 8 bits a channel or fewer, and that it converts to RGB
+EIGHT_BITS = frozenset(
+    ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+)
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # tags
 ATTEMPTS = 10  # boxes that are tried before the centre is taken, as in torchvision
 
 # (3, h, w) bytes and four numbers in [0, 1) -> (3, size, size) bytes
@@ -42,12 +47,14 @@ class ImageFiles:
 
     Attributes:
         folder: what the names are relative to.
-        names: uint8, the UTF-8 names of M files, one after the other.
+        names: uint8, the names of M files as bytes, which is what they are on disk, one after the
+            other.
         ends: int64 (M,), where each name ends.
         rows: int64 (N,), which file each image is.
         labels: int64 (N,) class numbers, or int8 (N, K): 1 for a class in the image, 0 for not, -1
             for one that is hard to see.
         classes: the K class names.
+        left_out: what lies in the folder and is named like an image, but is none; not saved.
 
     Raises:
         ValueError: when lengths or class numbers do not fit together.
@@ -59,6 +66,7 @@ class ImageFiles:
     rows: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         check_labels(self.labels, len(self.rows), self.classes)
@@ -68,7 +76,7 @@ class ImageFiles:
         cls, folder: Path, files: Sequence[str], labels: Tensor, classes: Sequence[str]
     ) -> ImageFiles:
         """From names relative to ``folder``."""
-        encoded = [name.encode() for name in files]
+        encoded = [os.fsencode(name) for name in files]
         ends = torch.tensor([len(name) for name in encoded], dtype=torch.long).cumsum(0)
         names = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)
         rows = torch.arange(len(encoded))
@@ -85,7 +93,7 @@ class ImageFiles:
         """The file of an image, relative to the folder."""
         row = int(self.rows[index])
         start = int(self.ends[row - 1]) if row else 0
-        return bytes(self.names[start : int(self.ends[row])].numpy()).decode()
+        return os.fsdecode(bytes(self.names[start : int(self.ends[row])].numpy()))
 
     def path(self, index: int) -> Path:
         return Path(self.folder) / self.name(index)
@@ -245,30 +253,69 @@ def usable_cores() -> int:
 
 
 def decode(path: Path) -> Tensor:
-    """The pixels of a file: uint8 (3, h, w), stored pixel by pixel; greyscale and CMYK become RGB.
+    """The pixels of a file: uint8 (3, h, w), stored pixel by pixel.
+
+    Greyscale, palettes, CMYK and the like become RGB as Pillow converts them. 16 bits become 8:
+    grey is rounded, of colours Pillow takes the upper byte. Transparency, orientation (EXIF) and
+    colour profiles are ignored; of several frames it is the first.
 
     Raises:
-        DataError: when the file is missing, damaged or no image.
+        DataError: when the file is missing, damaged or no image, or its numbers have no plain
+            meaning as 8 bits.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as stored:
-            image = stored if stored.mode == "RGB" else stored.convert("RGB")
+            image = stored if stored.mode in EIGHT_BITS else _reduced(stored, path)
+            image = image if image.mode == "RGB" else image.convert("RGB")
             width, height = image.size
             pixels = bytearray(image.tobytes())
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist: the folder changed since its files were counted; restore the "
             "file, or remove the index in results/<study>/data"
         ) from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read by this user: change its permissions") from None
     # what Pillow raises for broken files depends on where they are broken
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(
             f"{path} cannot be decoded ({' '.join(str(error).split())}): it is damaged or no "
             "image; fetch it again"
         ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path} is too large to be decoded ({' '.join(str(error).split())}): shrink it, or "
+            "take it out"
+        ) from None
     return torch.frombuffer(pixels, dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+
+
+def _reduced(stored: Any, path: Path) -> Any:
+    """A Pillow image of 16-bit grey in 8 bits.
+
+    Raises DataError for any other mode than ``EIGHT_BITS``: Pillow would clip 32-bit integers and
+    floats to 0 .. 255, and nobody knows what is white in them.
+    """
+    from PIL import Image
+
+    bits = (16,)
+    if stored.format == "TIFF":
+        # Pillow opens 12 bits as 16 without scaling, and 16 bits with white as zero inverted
+        white_is_zero = stored.tag_v2.get(TIFF_PHOTOMETRIC) == 0
+        bits = (0,) if white_is_zero else tuple(stored.tag_v2.get(TIFF_BITS, (1,)))
+    known = {"PNG", "TIFF", "JPEG2000"} if stored.mode.startswith("I;16") else {"PNG", "PPM"}
+    grey = stored.mode.startswith("I;16") or stored.mode == "I"
+    if not grey or stored.format not in known or bits != (16,):
+        raise DataError(
+            f"{path} is a {stored.format} file of mode {stored.mode}, which has no plain meaning "
+            "as 8 bits: save it as 8-bit or 16-bit greyscale, or as RGB"
+        )
+    values = np.asarray(stored).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def random_crop(image: Tensor, numbers: Sequence[float], recipe: ViewRecipe) -> Tensor:

@@ -57,12 +57,14 @@ def find_images(
     }
     for (what, count), expected in zip(found.items(), (classes, train, test), strict=True):
         if count != expected:
+            left_out = "".join(f"; {part.left_out}" for part in (whole, tested) if part.left_out)
             raise DataError(
-                f"{folder} has {count:,} {what}, expected {expected:,} ({format}): some are "
-                "missing or too many, unpack it again or correct the study's numbers"
+                f"{folder} has {count:,} {what}, expected {expected:,} ({format}{left_out}): some "
+                "are missing or too many, unpack it again or correct the study's numbers"
             )
     chosen = {
-        name: read_label_list(path, whole, count) for name, (path, count) in (lists or {}).items()
+        name: read_label_list(path, whole, count, tested)
+        for name, (path, count) in (lists or {}).items()
     }
     rest, held_out = _hold_out(whole, chosen, validation, seed)
     place = torch.full((len(whole),), -1)

@@ -21,7 +21,12 @@ from e2mc.errors import InputError
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation per channel, of images in [0, 1]."""
+    """Mean and standard deviation per channel, of images in [0, 1].
+
+    Attributes:
+        mean: in [0, 1], one per channel of the images.
+        std: in (0, 1], one per channel.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -31,10 +36,23 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
             raise InputError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
-        if any(not value > 0 for value in self.std):
-            raise InputError(f"std must be positive in every channel, found {self.std}")
+        if not self.mean:
+            raise InputError("mean and std are empty: give a number per channel")
+        for name, least in (("mean", "0 <="), ("std", "0 <")):
+            values = getattr(self, name)
+            if not all(0 <= value <= 1 for value in values) or (name == "std" and 0 in values):
+                raise InputError(
+                    f"{name} must be {least} {name} <= 1 in every channel, found "
+                    f"{', '.join(f'{value:g}' for value in values)}: pixels run from 0 to 1 here, "
+                    "divide what was measured on 0 to 255 by 255"
+                )
 
     def __call__(self, images: Tensor) -> Tensor:
+        if images.shape[1] != len(self.mean):
+            raise InputError(
+                f"a normalisation of {len(self.mean)} channels does not fit images of "
+                f"{images.shape[1]}: give a mean and a std per channel"
+            )
         shape = (1, -1, 1, 1)
         mean = images.new_tensor(self.mean).view(shape)
         std = images.new_tensor(self.std).view(shape)
@@ -63,6 +81,11 @@ class ViewRecipe:
         solarize: probability that pixels of at least one half are inverted.
 
     On greyscale images saturation, hue and grayscale change nothing and are skipped.
+
+    Where the box of a crop is larger than the image there are two laws. Images in memory
+    (``crop_boxes``): its longer side is cut to the image. Images on disk (``files.crop_box``): as
+    in torchvision's RandomResizedCrop it is drawn again, up to ten times, and then it is the
+    centre. Boxes of images on disk begin and end at whole pixels, those in memory need not.
     """
 
     size: int

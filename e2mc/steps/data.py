@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
         )
     lists = {}
     for list_name, item in images.lists.items():
-        path = Path(item.source).expanduser()
+        path = Path(os.path.expanduser(item.source))
         if item.source.startswith(("http://", "https://")):
             path = downloads_folder(study) / f"{list_name}.txt"
             download(item.source, path, expected_sha256=item.sha256)
@@ -119,7 +120,7 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
         lists[list_name] = path, item.count
     return find_images(
         images.format,
-        folder.expanduser(),
+        Path(os.path.expanduser(folder)),
         classes=images.classes,
         train=images.train,
         test=images.test,
@@ -144,7 +145,7 @@ def _lists(images: Images) -> dict[str, str | None]:
     return {
         name: sha256(path)
         for name, item in images.lists.items()
-        if (path := Path(item.source).expanduser()).is_file()
+        if (path := Path(os.path.expanduser(item.source))).is_file()
     }
 
 
@@ -173,13 +174,15 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
             problems.append(f"{name}: {error}")
             continue
         counts = f"{len(found.train):,} training, {len(found.validation):,} validation"
+        parts = (found.train, found.validation, found.test)
+        files = [part for part in parts if isinstance(part, ImageFiles)]
+        # what is held out comes from the same folder as the training images
+        left_out = dict.fromkeys(part.left_out for part in files if part.left_out)
         lines.append(
             f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
-            f"images in {folders.get(images.format)}"
+            f"images in {'; '.join((str(folders.get(images.format)), *left_out))}"
         )
         if decode:
-            parts = (found.train, found.validation, found.test)
-            files = [part for part in parts if isinstance(part, ImageFiles)]
             broken = [problem for part in files for problem in part.broken()]
             problems += [f"{name}: {len(broken):,} broken images: {broken[0]}"] if broken else []
     if problems:

@@ -23,10 +23,21 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 FASHION_MNIST, FASHION_MNIST_TEST = 60_000, 10_000  # its images
+GREY, COLOUR = 1, 3  # channels of Fashion-MNIST, and of images on disk however they are stored
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def check_channels(normalisation: Normalisation, channels: int, where: str) -> None:
+    """Raises InputError unless there is a mean and a std per channel."""
+    if len(normalisation.mean) != channels:
+        what = {GREY: "Fashion-MNIST is grey", COLOUR: "images on disk are read in colour"}
+        raise InputError(
+            f"{where} has {len(normalisation.mean)} channels, expected {channels}: "
+            f"{what[channels]}; give {channels} numbers for mean and for std"
+        )
 
 
 class FashionMNIST(Model):
@@ -39,6 +50,15 @@ class FashionMNIST(Model):
     train: int | None = Field(None, ge=1, description="use only so many training images; null: all")
     outfits: tuple[int, int, int] = Field(description="composed train, validation, test images")
     split_seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _is_grey(self) -> FashionMNIST:
+        check_channels(self.normalisation, self.channels, "normalisation")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return GREY
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,6 +134,17 @@ class OnDisk(Model):
         if "images" not in self.sets:
             raise InputError("sets: 'images' is missing, the data set of pre-training")
         return self
+
+    @model_validator(mode="after")
+    def _is_in_colour(self) -> OnDisk:
+        check_channels(self.normalisation, self.channels, "normalisation")
+        for name, images in self.sets.items():
+            check_channels(images.normalisation, self.channels, f"sets.{name}.normalisation")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return COLOUR
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from e2mc.study.config import Config, merged
 from e2mc.study.parts import Model
 from e2mc.study.study import Study
 
+CONFIG = Path("config.yaml")
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
 KINDS = ("linear", "finetune", "svm", "shipped", "released", "own")
 
 
@@ -26,7 +29,8 @@ def load_study(name: str) -> Study:
 
     Raises StudyError that names the file, the key, what was found and what is expected.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Path("studies") / f"{name}.yaml"
+    named = name.endswith((".yaml", ".yml"))
+    path = Path(os.path.expanduser(name)) if named else Path("studies") / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
         raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
@@ -36,32 +40,109 @@ def load_study(name: str) -> Study:
 
 
 def load_config(content: dict[str, Any]) -> Config:
-    """Checks the content of config.yaml (with what the command line changed)."""
-    return _checked(Config, content, "config.yaml")
+    """Checks the content of config.yaml (with what the command line changed).
+
+    Snakemake has read the file by then, without a word about keys that stand twice.
+    """
+    if CONFIG.is_file():
+        _read_yaml(CONFIG)
+    return _checked(Config, content, str(CONFIG))
 
 
 def read_config(**changes: Any) -> Config:
     """config.yaml, with some of its keys changed."""
-    content = _read_yaml(Path("config.yaml"))
-    return load_config(content | changes if isinstance(content, dict) else content)
+    return _checked(Config, _read_yaml(CONFIG) | changes, str(CONFIG))
 
 
-def _read_study(path: Path) -> Any:
+def _read_study(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The file's content, over that of the study that its key ``extends`` names, if any."""
     content = _read_yaml(path)
-    if not isinstance(content, dict) or "extends" not in content:
+    if "extends" not in content:
         return content
-    other = path.with_name(f"{content.pop('extends')}.yaml")
-    if not other.is_file() or other == path:
-        raise StudyError(f"{path}: extends: study file {other} does not exist")
-    return merged(_read_study(other), content)
+    name = content.pop("extends")
+    other = path.with_name(f"{name}.yaml")
+    chain = (*extended_by, path)
+    if any(other.exists() and other.samefile(link) for link in chain):
+        names = " extends ".join(str(link) for link in (*chain, other))
+        raise StudyError(f"{names}: a circle has no beginning; take extends out of one of them")
+    if not isinstance(name, str) or not other.is_file():
+        raise StudyError(
+            f"{path}: extends: study file {other} does not exist: give the name of a study in "
+            f"{path.parent}, without .yaml"
+        )
+    return merged(_read_study(other, chain), content)
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, whose keys are texts or whole numbers, each once.
+
+    Raises StudyError for anything else.
+    """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise StudyError(f"{path}: line {line} is not UTF-8: save the file as UTF-8") from None
+    try:
+        content = yaml.load(text, _Loader)
+    except _Refused as error:
+        raise StudyError(f"{path}: {error}") from None
+    # ValueError: dates that are none; RecursionError: brackets in thousands
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        hint = ": indent with spaces, not with tabs" if "'\\t'" in str(error) else ""
+        said = " ".join(str(error).replace("<unicode string>", path.name).split())
+        raise StudyError(f"{path} is not valid YAML: {said}{hint}") from error
+    if content is None:
+        raise StudyError(f"{path} is empty: expected keys and values")
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise StudyError(f"{path}: expected keys and values at the top, found a {found}")
+    return content
+
+
+class _Refused(yaml.YAMLError):
+    """Valid YAML that would be taken for something else than what was meant."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that stand twice in one mapping, of which YAML would take the last in silence.
+
+    They are looked for where the file is read, before ``<<`` brings in keys that may be overridden.
+    Keys that YAML takes for booleans, dates and the like are refused too, and an alias inside of
+    what it stands for.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        alias = self.peek_event() if self.check_event(yaml.AliasEvent) else None
+        node = super().compose_node(parent, index)
+        if (
+            alias is not None and node is not None and node.end_mark is None
+        ):  # its end is still to come
+            line = alias.start_mark.line + 1
+            raise _Refused(f"line {line}: *{alias.anchor} stands inside of &{alias.anchor}")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if key.tag == MERGE:
+                continue
+            line = key.start_mark.line + 1
+            value = self.construct_object(key) if isinstance(key, yaml.ScalarNode) else key.value
+            if not isinstance(value, str | int) or isinstance(value, bool):
+                read = repr(value) if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+                raise _Refused(
+                    f"line {line}: YAML reads this key as {read}, expected a text: put it into "
+                    "quotes"
+                )
+            if str(value) in lines:
+                raise _Refused(
+                    f"line {line}: key {value} stands in line {lines[str(value)]} already, and "
+                    "only one of them would count: remove or rename the other"
+                )
+            lines[str(value)] = line
+        return node
 
 
 def _checked(model: type[Model], content: Any, where: str) -> Any:

@@ -36,6 +36,7 @@ from e2mc.study.parts import (
     Stability,
     Sweep,
     Table,
+    check_channels,
 )
 from e2mc.training.batches import smallest_part
 from e2mc.training.spec import Component, TrainingSpec
@@ -126,10 +127,27 @@ class Study(Model):
                 expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in itertools.chain(item.base_params, *(c.base_params for c in item.criteria)):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
+        for name in self.arms:
+            self._refuse_circle(name)
         return self
+
+    def _refuse_circle(self, arm: str) -> None:
+        chain, origin = [arm], self.arms[arm].variant_of
+        while origin is not None:
+            chain.append(origin)
+            if origin in chain[:-1]:
+                raise InputError(
+                    f"arms.{arm}.variant_of: {' is a variant of '.join(chain)}: give one of them a "
+                    "criterion of its own instead"
+                )
+            origin = self.arms[origin].variant_of
 
     @model_validator(mode="after")
     def _data_exist(self) -> Study:
+        for name, base in self.bases.items():
+            if base.normalisation is not None:
+                where = f"bases.{name}.normalisation"
+                check_channels(base.normalisation, self.data.channels, where)
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")

@@ -47,31 +47,49 @@ def test_missing_file_is_named(tmp_path, monkeypatch):
         load_fashion_mnist(tmp_path)
 
 
+def test_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert fetch_fashion_mnist(Path("~"), tmp_path / "unused") == tmp_path
+
+
+def test_counts_and_classes_are_checked(tmp_path, monkeypatch):
+    write_files(tmp_path, monkeypatch)
+    monkeypatch.setattr(fashion_mnist, "CLASSES", fashion_mnist.CLASSES[:9])
+    with pytest.raises(DataError, match=r"train-labels.*labels run from 0 to 9, .* 9 classes"):
+        load_fashion_mnist(tmp_path)
+
+
 def test_folder_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match=r"is not a folder: set data_folders\.fashion-mnist"):
         fetch_fashion_mnist(tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize("user", [0, 1000])
-def test_debian_package_is_installed_as_root_and_unpacked_otherwise(user, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lists", [True, False])
+def test_debian_package_is_unpacked_and_never_installed(user, lists, tmp_path, monkeypatch):
     commands = []
 
-    def run(command, cwd=None, env=None):
+    def run(command, cwd=None):
         commands.append(" ".join(command))
         if "download" in command:
+            if not lists and "-o" not in command:
+                raise OSError("Unable to locate package dataset-fashion-mnist")
             (Path(cwd) / "dataset-fashion-mnist_all.deb").touch()
 
-    monkeypatch.setattr(fashion_mnist.os, "geteuid", lambda: user)
+    monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(fashion_mnist, "_quietly", run)
     folder = fashion_mnist._apt(tmp_path)
-    if user == 0:
-        assert folder == Path("/usr/share/datasets/fashion-mnist")
-        assert commands[-1] == "apt-get install -y -qq dataset-fashion-mnist"
-    else:
-        assert folder == tmp_path / "usr/share/datasets/fashion-mnist"
-        assert commands[0] == "apt-get download -qq dataset-fashion-mnist"
-        assert commands[1].startswith("dpkg-deb -x") and commands[1].endswith(str(tmp_path))
+    assert folder == tmp_path / "usr/share/datasets/fashion-mnist"
+    assert commands[0] == "apt-get download -qq dataset-fashion-mnist"
+    assert commands[-1].startswith("dpkg-deb -x") and commands[-1].endswith(str(tmp_path))
+    assert not any("install" in command for command in commands)
+    if lists:
+        assert len(commands) == 2
+    else:  # lists of the machine are neither needed nor written
+        assert "update -qq" in commands[1] and "download -qq" in commands[2]
+        assert all(f"Dir::State::Lists={tmp_path}" in command for command in commands[1:3])
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_says_what_was_tried_when_nothing_works(tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles, crop_box, decode, plain_crop, random_crop, usable_cores
+from e2mc.data.imagenet import read_imagenet
 from e2mc.data.images import Splits
 from e2mc.data.source import Batch
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
@@ -52,6 +56,137 @@ def test_decoding_is_pillows(mode, tmp_path):
     trees.write_jpeg(tmp_path / "x.jpg", 0, mode=mode)
     expected = np.asarray(Image.open(tmp_path / "x.jpg").convert("RGB"))
     assert torch.equal(decode(tmp_path / "x.jpg").permute(1, 2, 0), torch.tensor(expected))
+
+
+def ramp(mode: str) -> Image.Image:
+    """A picture of all grey levels, in a mode of Pillow."""
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    if mode == "HSV":
+        return grey.convert("RGB").convert("HSV")
+    return grey.convert("L").convert({"P": "RGB"}.get(mode, mode)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        ("1", "PNG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("PA", "TIFF"),
+        ("CMYK", "TIFF"),
+        ("YCbCr", "TIFF"),
+        ("LAB", "TIFF"),
+        ("P", "GIF"),
+        ("RGBA", "WEBP"),
+        ("L", "BMP"),
+        ("L", "JPEG"),
+    ],
+)
+def test_modes_of_eight_bits_are_converted_as_pillow_does(mode, format, tmp_path):
+    image = Image.new(mode, (16, 16)) if mode in ("PA", "LAB") else ramp(mode)
+    path = tmp_path / "x.img"
+    image.save(path, format)
+    expected = np.asarray(Image.open(path).convert("RGB"))
+    assert torch.equal(decode(path).permute(1, 2, 0), torch.tensor(expected))
+
+
+LEVELS = np.array([[0, 128, 129, 257, 32767], [32768, 32896, 65406, 65407, 65535]], np.uint16)
+
+
+def save_16_bits(path, kind: str) -> None:
+    image = Image.fromarray(LEVELS)
+    if kind == "tiff-big-endian":
+        Image.frombytes("I;16B", (5, 2), LEVELS.astype(">u2").tobytes()).save(path, "TIFF")
+    elif kind == "pgm":
+        path.write_bytes(b"P5 5 2 65535\n" + LEVELS.astype(">u2").tobytes())
+    else:
+        image.save(path, kind)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "tiff-big-endian", "JPEG2000", "pgm"])
+def test_16_bit_greyscale_is_rounded_to_8_bits(kind, tmp_path):
+    path = tmp_path / "x.png"
+    save_16_bits(path, kind)
+    expected = torch.tensor(np.round(LEVELS / 257)).byte()
+    found = decode(path)
+    assert expected.tolist() == [[0, 0, 1, 1, 127], [128, 128, 254, 255, 255]]
+    assert all(torch.equal(channel, expected) for channel in found)
+
+
+def unclear(path, kind: str) -> None:
+    """Files whose numbers have no plain meaning as 8 bits."""
+    if kind == "int32":
+        Image.fromarray(LEVELS.astype(np.int32)).save(path, "TIFF")
+    elif kind == "float":
+        Image.fromarray(LEVELS.astype(np.float32) / 65535).save(path, "TIFF")
+    elif kind == "signed":
+        tags = {339: 2}
+        Image.fromarray(LEVELS).save(path, "TIFF", tiffinfo=tags)
+    elif kind == "white is zero":
+        content = io.BytesIO()
+        Image.fromarray(LEVELS).save(content, "TIFF")
+        one, zero = (struct.pack("<HHIHH", 262, 3, 1, value, 0) for value in (1, 0))
+        assert content.getvalue().count(one) == 1
+        path.write_bytes(content.getvalue().replace(one, zero))
+    elif kind == "12 bits":
+        content = io.BytesIO()
+        Image.fromarray(LEVELS[:, :4]).save(content, "TIFF")
+        sixteen, twelve = (struct.pack("<HHIHH", 258, 3, 1, value, 0) for value in (16, 12))
+        assert content.getvalue().count(sixteen) == 1
+        path.write_bytes(content.getvalue().replace(sixteen, twelve))
+
+
+@pytest.mark.parametrize("kind", ["int32", "float", "signed", "white is zero", "12 bits"])
+def test_numbers_without_a_plain_meaning_are_refused_by_name_and_mode(kind, tmp_path):
+    unclear(tmp_path / "x.tif", kind)
+    with pytest.raises(DataError, match=r"x\.tif is a TIFF file of mode (I|F|I;16), which has no"):
+        decode(tmp_path / "x.tif")
+    images = ImageFiles.of(tmp_path, ["x.tif"], torch.tensor([0]), ["a"])
+    [problem] = images.broken()
+    assert "no plain meaning" in problem
+
+
+def test_colours_of_16_bits_keep_their_upper_byte(tmp_path):
+    """As Pillow reads them; a PNG written by hand, because Pillow does not write any."""
+    colours = np.array([[[0, 0x12FF, 0xFFFF]]], dtype=">u2")
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        code = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", code)
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    (tmp_path / "x.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" + colours.tobytes()))
+        + chunk(b"IEND", b"")
+    )
+    assert decode(tmp_path / "x.png").flatten().tolist() == [0, 0x12, 0xFF]
+
+
+def test_transparency_frames_and_orientation_change_no_pixel(tmp_path):
+    clear = Image.new("RGBA", (4, 3), (200, 100, 50, 0))
+    clear.save(tmp_path / "clear.png")
+    assert decode(tmp_path / "clear.png")[:, 0, 0].tolist() == [200, 100, 50]
+    frames = [Image.new("RGB", (4, 3), shade) for shade in ("red", "blue")]
+    frames[0].save(tmp_path / "x.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert decode(tmp_path / "x.webp")[:, 0, 0].tolist() == [255, 0, 0]
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    frames[0].save(tmp_path / "turned.jpg", exif=exif)
+    assert decode(tmp_path / "turned.jpg").shape == (3, 3, 4)
+
+
+def test_file_that_may_not_be_read_is_not_called_damaged(files, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(DataError, match=r"0\.JPEG may not be read .*: change its permissions"):
+        decode(files.path(0))
 
 
 def test_views_are_in_order_and_a_function_of_the_seed(files):
@@ -164,6 +299,34 @@ def test_broken_file_is_one_sentence_that_names_it(files, tmp_path):
     assert [problem.split(".JPEG")[0].rsplit("/")[-1] for problem in broken.broken()] == [
         "cut", "text", "empty", "gone"
     ]  # fmt: skip
+
+
+BYTES = "caf\udce9"  # "café" in Latin-1, which is no UTF-8
+
+
+def test_names_are_bytes_on_disk(files, tmp_path):
+    """Read, listed, saved, loaded, decoded and told, whatever their encoding."""
+    good, bad = f"{BYTES}/{BYTES}.JPEG", f"{BYTES}/{BYTES}2.JPEG"
+    root = tmp_path / BYTES
+    for name, content in ((good, files.path(0).read_bytes()), (bad, b"no image")):
+        for part in ("train", "val"):
+            (root / part / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / part / name).write_bytes(content + part.encode())
+    found, tested = read_imagenet(root)
+    assert found.classes == (BYTES,) and found.name(0) == f"train/{good}"
+    Splits(found, found.subset(torch.arange(0)), tested).save(tmp_path / "images.pt")
+    found = Splits.load(tmp_path / "images.pt").train
+    assert found.classes == (BYTES,) and found.name(0) == f"train/{good}"
+    [[view]] = views(found, [Batch(torch.tensor([0]), 0)], ViewRecipe(8))
+    assert view.shape == (1, 3, 8, 8)
+    [problem] = found.broken()
+    with pytest.raises(DataError, match=r"caf\\udce92\.JPEG cannot be decoded") as caught:
+        decode(found.path(1))
+    assert problem == str(caught.value)
+    problem.encode()  # can be sent to a log and to a terminal
+    with pytest.raises(DataError, match=r"caf\\udce9/train is not a folder") as caught:
+        read_imagenet(root / BYTES)
+    str(caught.value).encode()
 
 
 def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path):

@@ -113,3 +113,40 @@ def test_plain_view_is_the_normalised_image():
 def test_bad_recipes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         ViewRecipe(**({"size": 28} | change))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (
+            (123.7, 116.3, 103.5),
+            (58.4, 57.1, 57.4),
+            r"mean must .* found 123\.7, 116\.3, 103\.5: .* 255",
+        ),
+        ((0.485, 0.456, 0.406), (58.4, 57.1, 57.4), r"std must be 0 < std <= 1 .* 58\.4.* by 255"),
+        ((0.5,), (0.0,), "std must be 0 < std"),
+        ((-0.1,), (0.2,), "mean must be 0 <= mean <= 1"),
+        ((float("nan"),), (0.2,), "mean must be"),
+        ((0.5,), (float("nan"),), "std must be"),
+        ((0.5,), (float("inf"),), "std must be"),
+        ((), (), "give a number per channel"),
+        ((0.5, 0.5), (0.2,), "2 means but 1 standard deviations"),
+    ],
+)
+def test_bad_normalisations_are_refused(mean, std, message):
+    with pytest.raises(ValueError, match=message):
+        Normalisation(mean, std)
+
+
+@pytest.mark.parametrize(("channels", "numbers"), [(3, 1), (1, 3), (3, 2)])
+def test_channels_of_a_normalisation_must_fit_the_images(channels, numbers):
+    normalisation = Normalisation((0.5,) * numbers, (0.5,) * numbers)
+    with pytest.raises(
+        ValueError, match=f"of {numbers} channels does not fit images of {channels}"
+    ):
+        normalisation(torch.zeros(2, channels, 4, 4))
+
+
+def test_normalisations_at_the_edges_are_taken():
+    for mean, std in ((0.0, 1.0), (1.0, 1 / 255)):
+        assert Normalisation((mean,), (std,))(torch.ones(1, 1, 1, 1)).isfinite().all()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from e2mc.study import load_study
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """The study of the workflow's tests, its images and label lists, in a folder of its own."""
-    text = (Path(__file__).parent / "workflow/on_disk.yaml").read_text()
+    text = (Path(__file__).parents[1] / "workflow/on_disk.yaml").read_text()
     monkeypatch.chdir(tmp_path)
     Path("on_disk.yaml").write_text(text)
     trees.imagenet(tmp_path / "imagenet", train=12)
@@ -74,6 +76,45 @@ def test_every_problem_is_named(study):
         "voc07: study on-disk needs the images of voc2007: set data_folders.voc2007",
     ):
         assert expected in str(caught.value), problems
+
+
+def test_what_is_left_out_is_said(study):
+    Path("imagenet/train/n00000001/cut.JPEG").touch()
+    Path("imagenet/val/n00000002/gone.JPEG").symlink_to("nowhere")
+    first, *_ = check_data(study, FOLDERS)
+    assert "48 training, 0 validation and 12 test images in imagenet" in first
+    assert "1 named like images left out, e.g. train/n00000001/cut.JPEG (empty)" in first
+    assert "e.g. val/n00000002/gone.JPEG (a link that points nowhere)" in first
+
+
+def test_home_folder_may_be_written_as_a_tilde(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = Path("on_disk.yaml").read_text().replace("source: lists/", "source: ~/lists/")
+    Path("on_disk.yaml").write_text(text)
+    tilde = {name: "~" / folder for name, folder in FOLDERS.items()}
+    assert len(check_data(load_study("on_disk.yaml"), tilde)) == 4
+
+
+@pytest.mark.parametrize("language", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_names_are_printed_on_every_terminal(study, language):
+    """Counts on standard output, and a fault on standard error."""
+    folder = "voc é"
+    Path("voc").rename(folder)
+    lines = ["study: on_disk.yaml", "data_folders:"]
+    lines += [f"  {name}: {path}" for name, path in (FOLDERS | {"voc2007": folder}).items()]
+    Path("config.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")}
+    command = [sys.executable, "-m", "e2mc.cli", "check-data", "--study", "on_disk.yaml"]
+    options = {"env": environment | language, "capture_output": True}
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0 and b"12 test images in voc" in done.stdout, done.stderr
+    image = os.fsencode("imagenet/train/n00000001/caf") + b"\xe9.JPEG"
+    with open(image, "wb") as file:
+        file.write(b"no image")
+    Path("imagenet/train/n00000001/n00000001_9.JPEG").unlink()
+    done = subprocess.run([*command, "--decode"], **options)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    assert b"1 broken images: " in done.stderr and b".JPEG cannot be decoded" in done.stderr
 
 
 def test_list_that_changed(study, tmp_path):

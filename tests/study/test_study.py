@@ -13,6 +13,7 @@ from e2mc.study import (
     StudyError,
     load_config,
     load_study,
+    read_config,
 )
 from e2mc.training.spec import Component
 
@@ -312,6 +313,192 @@ def test_study_that_extends_nothing(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: nowhere\nname: a\n")
     with pytest.raises(StudyError, match=r"nowhere\.yaml does not exist"):
         load_study(str(tmp_path / "a.yaml"))
+
+
+ONE = {"mean": [0.5], "std": [0.25]}
+THREE = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+LARGE = {"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4]}
+
+
+@pytest.mark.parametrize(
+    ("study", "where", "value", "message"),
+    [
+        ("fashion", ("data",), THREE, r"data: normalisation has 3 channels, expected 1: Fashion"),
+        (
+            "fashion",
+            ("bases", "vicreg"),
+            THREE,
+            r"bases\.vicreg\.normalisation has 3 .* expected 1",
+        ),
+        (
+            "paper",
+            ("data",),
+            ONE,
+            r"data: normalisation has 1 channels, expected 3: images on disk",
+        ),
+        ("paper", ("data", "sets", "images"), ONE, r"data: sets\.images\.normalisation has 1"),
+        ("paper", ("data", "sets", "voc07"), ONE, r"data: sets\.voc07\.normalisation has 1"),
+        ("paper", ("bases", "simsiam"), ONE, r"bases\.simsiam\.normalisation has 1 .* expected 3"),
+        ("paper", ("data",), LARGE, r"data\.normalisation: mean must be .* divide .* by 255"),
+        ("paper", ("bases", "simsiam"), LARGE, r"bases\.simsiam\.normalisation: mean must be"),
+    ],
+)
+def test_normalisations_must_fit_the_images(tmp_path, study, where, value, message):
+    content = json.loads(json.dumps(yaml.safe_load(Path(f"studies/{study}.yaml").read_text())))
+    part = content
+    for key in where:
+        part = part[key]
+    part["normalisation"] = value
+    path = study_file(tmp_path, yaml.safe_dump(content))
+    with pytest.raises(StudyError, match=message):
+        load_study(path)
+
+
+def study_file(tmp_path, text, name="changed"):
+    path = tmp_path / f"{name}.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title: Fash", "name: other\ntitle: Fash", "line 5: key name stands in line 4 already"),
+        ("tables:", "arms: {}\ntables:", r"line \d+: key arms stands in line \d+ already"),
+        ("  vcreg: {label", "  e2mc: {label: x}\n  vcreg: {label", "key e2mc stands in line"),
+        ("criterion: mmcr", "label: x, criterion: mmcr", "key label stands in line"),
+        ("{0: 01d8", "{0x0: 'x', 0: 01d8", "key 0 stands in line"),
+        ("{0: 01d8", "{'0': 'x', 0: 01d8", "key 0 stands in line"),
+        (
+            "continued: &continued",
+            "'pretraining': 1\n  continued: &continued",
+            "key pretraining st",
+        ),
+        ("    <<: *swav\n", "    <<: *swav\n    label: x\n", "key label stands in line"),
+        (
+            "  vcreg: {label",
+            "  no: {label",
+            "line .*: YAML reads this key as False, expected a text",
+        ),
+        ("  vcreg: {label", "  on: {label", "YAML reads this key as True.*quotes"),
+        ("  vcreg: {label", "  ~: {label", "YAML reads this key as None"),
+        ("  vcreg: {label", "  2024-05-01: {label", r"reads this key as datetime\.date"),
+        ("  vcreg: {label", "  1.5: {label", r"reads this key as 1\.5"),
+        ("  vcreg: {label", "  [a]: {label", "reads this key as a sequence, expected a text"),
+        ("label: + VCReg", "label: 2024-13-45", "is not valid YAML: month must be in"),
+        ("label: + VCReg", "label: 2024-05-01", r"arms\.vcreg\.label: .*string, found datetime"),
+        ("label: + VCReg", "label: no", r"arms\.vcreg\.label: .*string, found False"),
+        ("  vcreg: {label", "\tvcreg: {label", r"is not valid YAML.*indent with spaces"),
+        (
+            "continued: &continued",
+            "continued: &continued\n    <<: *continued",
+            "inside of &continued",
+        ),
+        (
+            "  crop: &crop {",
+            "  crop: &crop {a: [*crop], ",
+            r"line \d+: \*crop stands inside of &crop",
+        ),
+        ("title: Fash", "title: \x00Fash", "is not valid YAML: unacceptable character"),
+        ("title: Fash", "--- \ntitle: Fash", "is not valid YAML: expected a single document"),
+    ],
+)
+def test_yaml_that_would_be_taken_otherwise(tmp_path, old, new, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        load_study(changed(tmp_path, old, new))
+    assert "changed.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_anchors_and_merges_go_on_working(tmp_path):
+    old = '    {label: "E2MC, 3 epochs", variant_of: e2mc,'
+    new = "    {<<: [&a {label: x, lr: 0.1}, {label: y}], <<: *a, label: z, variant_of: e2mc,"
+    study = load_study(changed(tmp_path, old, new))
+    arm = study.arms["e2mc-epochs-3"]
+    assert (arm.label, arm.lr, arm.epochs) == ("z", 0.1, 3)
+    # what overrides a merged key stands once; merging it again into a third is no repetition
+    assert study.bases["swav_long"].label == "SwAV (long)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: expected keys and values"),
+        (b"# nothing\n---\n", "is empty: expected keys and values"),
+        (b"- name: x\n", "expected keys and values at the top, found a list"),
+        (b"just words\n", "expected keys and values at the top, found a str"),
+        ("name: x\ntitle: é\n".encode("latin-1"), "line 2 is not UTF-8: save the file as UTF-8"),
+        ("name: x".encode("utf-16"), "line 1 is not UTF-8"),
+        (b"[" * 5000, "is not valid YAML"),
+    ],
+)
+def test_files_that_are_no_study(tmp_path, content, message):
+    path = study_file(tmp_path, content)
+    with pytest.raises(StudyError, match=message):
+        load_study(path)
+    name = "extending"
+    with pytest.raises(StudyError, match=message):
+        load_study(study_file(tmp_path, "extends: changed", name))
+
+
+def test_byte_order_mark(tmp_path):
+    text = Path("studies/fashion.yaml").read_bytes()
+    assert load_study(study_file(tmp_path, b"\xef\xbb\xbf" + text)).name == "fashion"
+
+
+def test_studies_that_extend_each_other(tmp_path):
+    one = study_file(tmp_path, "extends: two", "one")
+    study_file(tmp_path, "extends: three", "two")
+    study_file(tmp_path, "extends: two", "three")
+    circle = r"one\.yaml extends .*two\.yaml extends .*three\.yaml extends .*two\.yaml: a circle"
+    with pytest.raises(StudyError, match=circle):
+        load_study(one)
+    with pytest.raises(StudyError, match=r"self\.yaml extends .*self\.yaml: a circle"):
+        load_study(study_file(tmp_path, "extends: self", "self"))
+    (tmp_path / "other.yaml").symlink_to(tmp_path / "linked.yaml")
+    with pytest.raises(StudyError, match=r"linked\.yaml extends .*other\.yaml: a circle"):
+        load_study(study_file(tmp_path, "extends: other", "linked"))
+    for name in ("[a, b]", "null", "other.yaml", "3"):
+        path = study_file(tmp_path, f"extends: {name}", "bad")
+        with pytest.raises(
+            StudyError, match=r"extends: .*does not exist: give the name of a study"
+        ):
+            load_study(path)
+
+
+def test_arms_that_are_variants_of_each_other(tmp_path):
+    old = "variant_of: e2mc, params: {covariance_weight: 0.0}"
+    for new, message in (
+        (
+            "variant_of: e2mc-entropy-only",
+            "e2mc-entropy-only is a variant of e2mc-entropy-only: give",
+        ),
+        (
+            "variant_of: e2mc-covariance-only",
+            "e2mc-entropy-only is a variant of e2mc-covariance-only is a variant of e2mc-entropy-o",
+        ),
+    ):
+        path = changed(tmp_path, old, new)
+        text = Path(path).read_text()
+        if "covariance-only" in new:
+            text = text.replace("variant_of: e2mc, params: {entropy_weight: 0.0}", "variant_of: x")
+            Path(path).write_text(text.replace("variant_of: x", "variant_of: e2mc-entropy-only"))
+        with pytest.raises(StudyError, match=message):
+            load_study(path)
+
+
+def test_keys_that_stand_twice_in_the_configuration(tmp_path, monkeypatch):
+    text = Path("config.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(text + "device: cpu\n")
+    message = r"config\.yaml: line \d+: key device stands in line \d+ already"
+    with pytest.raises(StudyError, match=message):
+        read_config()
+    # Snakemake has read it already and taken the last
+    with pytest.raises(StudyError, match=message):
+        load_config(yaml.safe_load(Path("config.yaml").read_text()))
+    Path("config.yaml").write_text("")
+    with pytest.raises(StudyError, match=r"config\.yaml is empty"):
+        read_config()
 
 
 def test_config():
