@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2mc.checkpoints.checkpoint import Checkpoint, load_strictly
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import MAPPINGS, mapped_entropy
 from e2mc.evaluation.metrics import effective_rank, score
-from e2mc.methods import Method, create_method
-from e2mc.models import create_backbone
+from e2mc.methods import Method
 
 IMAGES = 2048
 COORDINATES = 4  # whose histograms are kept
@@ -27,22 +25,6 @@ CORRELATED = 2048  # coordinates whose correlations are kept, of wider embedding
 BINS = 40
 QUANTILES = 101
 EIGENVALUES = 200
-
-
-def load_method(checkpoint: Checkpoint) -> Method:
-    """The checkpoint's method with backbone, heads and their weights, on the CPU.
-
-    What belongs to a run and not to the model, such as a queue, is as in a new run.
-
-    Raises:
-        CheckpointError: when a weight is missing, unexpected or of another shape.
-    """
-    backbone = create_backbone(checkpoint.backbone, checkpoint.in_channels)
-    method = create_method(checkpoint.method, backbone, **checkpoint.method_params)
-    fresh = method.state_dict()
-    run_state = {key: fresh[key] for key in method.run_state}
-    load_strictly(method, checkpoint.model | run_state, f"method {checkpoint.method}")
-    return method.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from e2mc.checkpoints.checkpoint import CheckpointError
-from e2mc.checkpoints.released import convert_own, convert_released
+from e2mc.checkpoints.own import convert_own
+from e2mc.checkpoints.released import convert_released
 from e2mc.identity import conversion_identity
 from e2mc.state import sha256
 from e2mc.study import (

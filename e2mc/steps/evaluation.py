@@ -16,7 +16,7 @@ from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.files import ImageFiles
 from e2mc.data.images import Splits
 from e2mc.errors import InputError
-from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
+from e2mc.evaluation.embeddings import embedding_statistics, sample_embeddings
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.finetune import fine_tune
 from e2mc.evaluation.information import measure_method
@@ -167,7 +167,7 @@ def _embeddings(
 ) -> ScoresAndDetails:
     protocol = evaluation_identity(study, run, "embeddings")["paradigm"]
     z = sample_embeddings(
-        load_method(load_checkpoint(checkpoint)),
+        load_checkpoint(checkpoint).load_method(),
         Splits.load(datasets["images"]).test,
         study.bases[run.base].views[0],
         study.bases[run.base].normalisation or study.data.normalisation,
@@ -182,7 +182,7 @@ def _information(
 ) -> ScoresAndDetails:
     base = study.bases[run.base]
     values = measure_method(
-        load_method(load_checkpoint(checkpoint)).to(device),
+        load_checkpoint(checkpoint).load_method().to(device),
         Splits.load(datasets["images"]).train,
         base.views,
         base.normalisation or study.data.normalisation,

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from e2mc.checkpoints.released import FORMATS, KeyMap
+from e2mc.checkpoints.own import KeyMap
+from e2mc.checkpoints.released import FORMATS
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation.finetune import FineTuneProtocol

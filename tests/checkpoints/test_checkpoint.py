@@ -8,9 +8,9 @@ from e2mc.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
-    load_strictly,
-    read_tensors,
 )
+from e2mc.checkpoints.reading import read_tensors
+from e2mc.checkpoints.weights import load_strictly
 from e2mc.models import create_backbone
 
 
