@@ -122,26 +122,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"checkpoint {path} is not in this package's format: expected a dictionary with "
             f"format = {FORMAT!r}; convert a file of another program with `e2mc checkpoint convert`"
         )
-    missing, unknown = (
-        sorted(REQUIRED - content.keys()),
-        sorted(map(str, content.keys() - {*SAVED})),
-    )
-    if missing or unknown:
-        faults = [f"{name} is missing" for name in missing] + [
-            f"{name} is unknown" for name in unknown
+    faults = [f"{name} is missing" for name in sorted(REQUIRED - content.keys())]
+    faults += [f"{name} is unknown" for name in sorted(map(str, content.keys() - {*SAVED}))]
+    model = content.get("model", {})
+    if not isinstance(model, Mapping):
+        faults.append(f"model is a {type(model).__name__}, expected a dictionary of tensors")
+    else:
+        faults += [
+            f"model: {key} is a {type(value).__name__}, expected a tensor"
+            for key, value in model.items()
+            if not isinstance(value, Tensor)
         ]
-        raise CheckpointError(f"checkpoint {path} is not as it was written: {', '.join(faults)}")
-    model = content["model"]
-    strangers = (
-        [key for key, value in model.items() if not isinstance(value, Tensor)]
-        if isinstance(model, Mapping)
-        else ["model"]
-    )
-    if strangers:
+    if faults:
         raise CheckpointError(
-            f"checkpoint {path} is not as it was written: {strangers[0]} is a "
-            f"{type(model.get(strangers[0]) if isinstance(model, Mapping) else model).__name__}, "
-            "expected tensors"
+            f"checkpoint {path} is not as this package writes them: {'; '.join(faults[:4])}"
         )
     return replace(Checkpoint(**content), path=Path(path))
 

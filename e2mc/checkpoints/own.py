@@ -129,16 +129,17 @@ def _advice(found: Iterable[str], network: set[str], heads: set[str], keys: KeyM
     prefix, count = begins.most_common(1)[0] if begins else ("", 0)
     if count < SHARE * len(network):
         return ""
-    prefixes, drop = {prefix: OURS}, set(keys.drop)
+    prefixes = {prefix: OURS}
+    kept: list[str] = []
+    rest: list[str] = []
     for key in found:
-        head = next(((begin, rest) for begin, rest in _cuts(key) if rest in heads), None)
-        if key.startswith(prefix) and key.removeprefix(prefix) in network:
-            continue
+        head = next(((begin, name) for begin, name in _cuts(key) if name in heads), None)
         if head is not None:
             name = head[1].partition(".")[0] + "."
             prefixes[head[0] + name] = name
-        else:
-            drop.add(_group(key, prefix))
+        fits = key.startswith(prefix) and key.removeprefix(prefix) in network
+        (kept if fits or head is not None else rest).append(key)
+    drop = {*keys.drop, *(_group(key, kept) for key in rest)}
     if keys.prefixes == prefixes and set(keys.drop) == drop:
         return ""
     where = f"behind {prefix!r}" if prefix else "without a prefix"
@@ -156,11 +157,10 @@ def _cuts(key: str) -> Iterator[tuple[str, str]]:
         yield key[: dot.end()], key[dot.end() :]
 
 
-def _group(key: str, prefix: str) -> str:
-    """What to drop for a key: itself up to the first dot after the prefix."""
-    begin = prefix if key.startswith(prefix) else ""
-    first, dot, _ = key.removeprefix(begin).partition(".")
-    return begin + first + dot
+def _group(key: str, kept: list[str]) -> str:
+    """What to drop for a key: as short a prefix as no kept key has."""
+    groups = (begin for begin, _ in _cuts(key) if begin)
+    return next((g for g in groups if not any(name.startswith(g) for name in kept)), key)
 
 
 def _yaml(value: Any) -> str:

@@ -70,6 +70,9 @@ def read_tensors(path: str | Path, *, mapped: bool = False) -> Any:
         with torch.serialization.safe_globals(list(STAND_INS)), warnings.catch_warnings():
             # numbers of another protocol in damaged files
             warnings.filterwarnings("ignore", "Detected pickle protocol")
+            if path.suffix == ".safetensors":  # torch would go by the name
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True)
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=mapped and kind == TORCH_ZIP
             )

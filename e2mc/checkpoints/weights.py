@@ -80,11 +80,10 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _fault(key: str, found: Tensor, expected: Tensor) -> str | None:
     """Why a tensor of the right shape cannot be used, as the end of a sentence on it."""
-    if found.layout != torch.strided or found.is_quantized or found.is_meta:
-        kind = (
-            "quantised" if found.is_quantized else "without values" if found.is_meta else "sparse"
-        )
-        return f"is {kind}, expected a dense tensor of real numbers"
+    if found.is_quantized or found.layout != torch.strided:
+        return "is quantised or sparse, expected a dense tensor of real numbers"
+    if found.is_meta:
+        return "has no values, as it was saved from the device 'meta'"
     dtype = str(found.dtype).removeprefix("torch.")
     name = key.rpartition(".")[2]
     if expected.dtype.is_floating_point:

@@ -1,7 +1,11 @@
 """Files of one's own."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from e2mc.checkpoints.inspect import inspect_checkpoint
 from e2mc.checkpoints.own import KeyMap
@@ -83,3 +87,95 @@ def test_own_network_of_torchvision(tmp_path, own):
     images = torch.randn(2, 3, 64, 64)
     theirs.fc = torch.nn.Identity()
     torch.testing.assert_close(made.load_backbone()(images), theirs(images))
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return path
+
+
+BACKBONE = KeyMap(drop=("fc.",))
+
+
+def test_nested_entries_are_named_by_a_path(resnet, tmp_path, own):
+    """As VISSL writes; a key that has dots itself is found too."""
+    weights = resnet.state_dict()
+    content = {"classy_state_dict": {"base_model": {"model": {"trunk": weights, "heads": {}}}}}
+    path = saved(tmp_path / "own.pth", content | {"a.b": {"c": weights}, "loss": {"x": 1}})
+    expected = own(saved(tmp_path / "flat.pth", weights), BACKBONE).model
+    for entry in ("classy_state_dict.base_model.model.trunk", "a.b.c"):
+        model = own(path, KeyMap(entry=entry, drop=("fc.",))).model
+        assert all(torch.equal(value, expected[key]) for key, value in model.items())
+    there = inspect_checkpoint(path)["entries"]
+    assert there["classy_state_dict.base_model.model.trunk"] == "tensors"
+    for entry in (None, "classy_state_dict", "classy_state_dict.base_model.trunk", "loss.x.y"):
+        with pytest.raises(CheckpointError, match=r"tensors under 'a\.b\.c' \(104\), 'classy_st"):
+            own(path, KeyMap(entry=entry))
+
+
+def test_what_is_no_tensor_among_the_weights_is_named_and_can_be_dropped(resnet, tmp_path, own):
+    strangers = {"epoch": 3, "note": None, "layer1.extra": np.arange(3)}
+    path = saved(tmp_path / "own.pth", {**resnet.state_dict(), **strangers})
+    message = r"found epoch \(int\), note \(NoneType\), layer1\.extra \(NumPy array\) among the"
+    with pytest.raises(CheckpointError, match=message):
+        own(path, BACKBONE)
+    own(path, KeyMap(drop=("fc.", *strangers)))
+
+
+def test_weights_without_counters_of_batch_norm(resnet, tmp_path, own):
+    weights = {k: v for k, v in resnet.state_dict().items() if "num_batches" not in k}
+    assert len(weights) < len(resnet.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    made = own(saved(tmp_path / "own.pth", weights), BACKBONE).load_backbone()
+    torch.testing.assert_close(made(images), resnet.eval()(images))
+
+
+@pytest.mark.parametrize("before", ["_orig_mod.", "module.", "model.", "module._orig_mod.encoder."])
+def test_a_prefix_on_all_keys_is_told_with_the_map_to_write(before, resnet, tmp_path, own):
+    weights = {before + key: value for key, value in resnet.state_dict().items()}
+    path = saved(tmp_path / "own.pth", weights)
+    with pytest.raises(CheckpointError) as caught:
+        own(path, KeyMap())
+    text = str(caught.value)
+    assert len(text) < 1000
+    written = yaml.safe_load(text[text.index("write keys: ") + len("write keys: ") :])
+    assert written == {"prefixes": {before: "backbone."}, "drop": [f"{before}fc."]}
+    made = own(path, KeyMap(prefixes=written["prefixes"], drop=tuple(written["drop"])))
+    assert made.provenance["fresh"] == ["projector"]
+
+
+def test_heads_that_are_there_are_in_the_map_to_write(models, tmp_path, own):
+    weights = {f"net.{key}": value for key, value in models["vicreg"].state_dict().items()}
+    path = saved(tmp_path / "own.pth", weights | {"net.queue": torch.zeros(3)})
+    with pytest.raises(CheckpointError) as caught:
+        own(path, KeyMap())
+    text = str(caught.value)
+    written = yaml.safe_load(text[text.index("write keys: ") + len("write keys: ") :])
+    prefixes = {"net.backbone.": "backbone.", "net.projector.": "projector."}
+    assert written == {"prefixes": prefixes, "drop": ["net.queue"]}
+    keys = KeyMap(prefixes=prefixes, drop=("net.queue",))
+    assert own(path, keys).provenance["fresh"] == []
+
+
+def test_weights_of_another_architecture_say_which(tmp_path, own):
+    from torchvision import models
+
+    path = saved(tmp_path / "own.pth", models.resnet34(weights=None).state_dict())
+    with pytest.raises(CheckpointError, match=r"look like a ResNet-34, expected a ResNet-18") as e:
+        own(path, BACKBONE, backbone="torchvision:resnet18")
+    assert len(str(e.value)) < 1000
+
+
+@pytest.mark.parametrize("writer", ["zip", "legacy", "safetensors"])
+def test_values_that_are_not_finite_stop_the_conversion(writer, resnet, tmp_path, own):
+    weights = {key: value.clone() for key, value in resnet.state_dict().items()}
+    weights["conv1.weight"][0, 0, 0, 0] = math.nan
+    weights["bn1.running_var"] *= -1
+    path = tmp_path / "own.safetensors"
+    if writer == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=writer == "zip")
+    with pytest.raises(CheckpointError, match=r"own\.saf.*: bn1\.running_var has negat.*; conv1"):
+        own(path, BACKBONE)
+    assert inspect_checkpoint(path)["not finite"] == ["bn1.running_var", "conv1.weight"]

@@ -91,9 +91,12 @@ def test_momentum_goes_on_as_in_the_official_optimizer(models, tmp_path, convert
 
 def edited(path, change):
     """The file's weights changed in place."""
-    content = torch.load(path, weights_only=False)
+    content = read_tensors(path)
     weights = content.get("model") or content.get("state_dict") or content
     change(weights)
+    for group in content.get("optimizer", {}).get("param_groups", ()):
+        # a function of this package cannot be saved under the name that the official code has
+        group |= dict.fromkeys(group.keys() & {"weight_decay_filter", "lars_adaptation_filter"})
     torch.save(content, path)
     return path
 
@@ -177,6 +180,39 @@ def test_optimizer_state_that_does_not_fit(save, convert):
         convert(path, "vicreg")
     assert "backbone.conv1.weight has momentum of shape (2,) instead of" in str(caught.value)
     assert "has no momentum 'mu'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vicreg", "swav", "simsiam"])
+def test_values_that_are_not_finite_stop_the_conversion(name, save, convert):
+    def change(weights):
+        key = next(key for key in weights if key.endswith("bn1.running_mean"))
+        weights[key] = torch.full_like(weights[key], torch.nan)
+
+    with pytest.raises(CheckpointError, match=rf"{name}\.pth .*bn1\.running_mean has 8 values"):
+        convert(edited(save(name), change), name, {"swav": 400}.get(name))
+
+
+def test_momentum_that_is_not_finite(save, convert):
+    path = save("vicreg")
+    content = read_tensors(path)
+    content["optimizer"]["state"][0]["mu"][0] = torch.inf
+    content["optimizer"]["param_groups"][0] |= {
+        "weight_decay_filter": None,
+        "lars_adaptation_filter": None,
+    }
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"mu of parameter backbone\.conv1\.weight; unset"):
+        convert(path, "vicreg")
+
+
+def test_prefix_of_another_wrapper(save, convert):
+    def change(weights):
+        for key in list(weights):
+            weights[f"_orig_mod.{key}"] = weights.pop(key)
+
+    with pytest.raises(CheckpointError, match=r"begin with '_orig_mod\.': take it as .*own") as e:
+        convert(edited(save("vicreg"), change), "vicreg")
+    assert len(str(e.value)) < 1200
 
 
 def test_epochs_must_be_known_and_agree(save, convert):
