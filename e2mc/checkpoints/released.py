@@ -1,37 +1,34 @@
-"""Released checkpoints of VICReg, SwAV and SimSiam, and files of one's own, as ``Checkpoint``s.
+"""Released checkpoints of VICReg, SwAV and SimSiam, as ``Checkpoint``s.
 
-Every tensor of a file is accounted for: one that is missing, unexpected or misshapen stops the
-conversion, and all of them are named. Files are read with ``weights_only=True``; the only name that
-a pickle may refer to is the filter function in VICReg's optimizer.
+Every tensor of a file is accounted for: one that is missing, unexpected, misshapen or not finite
+stops the conversion.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from e2mc.checkpoints.checkpoint import (
-    FORMAT,
-    Checkpoint,
-    CheckpointError,
-    load_strictly,
-    read_tensors,
+from e2mc.checkpoints.checkpoint import Checkpoint, check_momentum
+from e2mc.checkpoints.entries import (
+    DDP,
+    fill,
+    has_tensors,
+    is_weights,
+    kept_of,
+    rename,
+    under,
+    weights_in,
 )
-from e2mc.errors import InputError
+from e2mc.checkpoints.reading import CheckpointError, read_tensors
 from e2mc.methods import Method, create_method
 from e2mc.models import create_backbone
 from e2mc.optim import OptimizerSpec, create_optimizer
 from e2mc.state import sha256
-
-DDP = "module."  # what DistributedDataParallel puts before every key
-UNKNOWN = "?"  # before a key that belongs nowhere
 
 
 @dataclass(frozen=True)
@@ -73,28 +70,6 @@ FORMATS = {
 }
 
 
-@dataclass(frozen=True)
-class KeyMap:
-    """Where the weights are in a file of one's own, and what its keys are called here.
-
-    Attributes:
-        entry: key of the file under which the weights are; None when the file is the weights.
-        prefixes: prefix of the file's keys -> ours, the longest match counts. Ours begin with
-            ``backbone.`` or with the name of one of the method's heads, such as ``projector.``.
-        drop: prefixes of keys that are left out, e.g. a classifier's.
-    """
-
-    entry: str | None = None
-    prefixes: dict[str, str] = field(default_factory=lambda: {"": "backbone."})
-    drop: tuple[str, ...] = ()
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if not self.prefixes:
-            raise InputError("prefixes is empty: map at least one prefix, e.g. {'': 'backbone.'}")
-
-
 def convert_released(
     path: Path,
     format: str,
@@ -120,15 +95,20 @@ def convert_released(
             are not known or not those of the file.
     """
     official = FORMATS[format]
-    content = _read(path)
-    complaint = f"{path} is not a released {format} checkpoint"
-    entry = next((e for e in official.entries if _holds(content, e)), official.entries[0])
-    weights = _entry(content, entry, complaint)
+    content = read_tensors(path)
+    entry = _entry(content, official)
+    weights, _ = weights_in(content, entry, f"{path} is not a released {format} checkpoint")
     parallel = DDP if any(key.startswith(DDP) for key in weights) else ""
     prefixes = [(parallel + theirs, ours) for theirs, ours in official.prefixes]
-    renamed = _rename(weights, prefixes, path)
+    renamed = rename(weights, prefixes, path)
     method = create_method(official.method, create_backbone(backbone, 3), **method_params)
-    _fill(method, {ours: weights[key] for ours, key in renamed.items()}, path, prefixes, official)
+    fill(
+        method,
+        {ours: weights[key] for ours, key in renamed.items()},
+        prefixes,
+        f"method {official.method}, read from {path}",
+        _advice(format, entry, weights),
+    )
     momentum, settings = None, None
     if official.lars:
         momentum, settings = _lars_state(content, list(renamed), method, path)
@@ -137,7 +117,7 @@ def convert_released(
         in_channels=3,
         method=official.method,
         method_params=dict(method_params),
-        model=_model(method),
+        model=kept_of(method),
         epochs=_epochs(None if entry is None else content.get("epoch"), epochs, path),
         optimizer=momentum,
         provenance={
@@ -148,218 +128,38 @@ def convert_released(
     )
 
 
-def convert_own(
-    path: Path,
-    keys: KeyMap,
-    *,
-    backbone: str,
-    in_channels: int,
-    method: str,
-    method_params: Mapping[str, Any],
-    epochs: int = 0,
-    seed: int = 0,
-) -> Checkpoint:
-    """Converts a state dict of one's own; heads that it lacks are created fresh, and said so.
-
-    Args:
-        path: a file of ``torch.save``, or one in Hugging Face's format, ``.safetensors``.
-        keys: where its weights are and how they are called.
-        backbone: name of the backbone.
-        in_channels: channels of the images.
-        method: name of the method that will go on with it.
-        method_params: the arguments that build the method's heads.
-        epochs: how long it was pre-trained.
-        seed: decides the weights of fresh heads.
-
-    Raises:
-        CheckpointError: when a tensor does not fit, or a head is there in part.
-    """
-    content = _read(path)
-    found = _entry(content, keys.entry, f"{path} cannot be converted")
-    dropped = sorted(key for key in found if key.startswith(keys.drop))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = create_method(method, create_backbone(backbone, in_channels), **method_params)
-    inner = "backbone." + getattr(made.backbone, "key_prefix", "")
-    prefixes = [
-        (theirs, inner + ours.removeprefix("backbone.") if ours.startswith("backbone.") else ours)
-        for theirs, ours in sorted(keys.prefixes.items(), key=lambda pair: -len(pair[0]))
+def formats_of(entry: str | None, keys: Iterable[str]) -> list[str] | None:
+    """The official formats in which a file may be, by its entry and the beginnings of its keys."""
+    bare = [key.removeprefix(DDP) for key in keys]
+    possible = [
+        name
+        for name, official in FORMATS.items()
+        if entry in official.entries
+        and all(any(key.startswith(theirs) for key in bare) for theirs, _ in official.prefixes)
     ]
-    kept = {key: value for key, value in found.items() if key not in dropped}
-    weights = {ours: kept[key] for ours, key in _rename(kept, prefixes, path).items()}
-    there = {key.partition(".")[0] for key in weights}
-    fresh = {
-        key: value
-        for key, value in made.state_dict().items()
-        if key.partition(".")[0] not in {"backbone", *there}
-    }
-    _fill(made, weights | fresh, path, prefixes, None)
-    heads = sorted({key.partition(".")[0] for key in fresh} - set(made.run_state))
-    if heads:
-        print(
-            f"{path} has no {' and no '.join(heads)}: created fresh with seed {seed}",
-            file=sys.stderr,
-        )
-    if dropped:
-        print(f"{path}: left out as the study says: {', '.join(dropped)}", file=sys.stderr)
-    return Checkpoint(
-        backbone=backbone,
-        in_channels=in_channels,
-        method=method,
-        method_params=dict(method_params),
-        model=_model(made),
-        epochs=epochs,
-        provenance={"own": sha256(path), "fresh": heads, "dropped": dropped},
-    )
+    return possible or None
 
 
-def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What is in a checkpoint file of any of the formats, as plain values.
-
-    Returns:
-        "format" (this package's, those of ``FORMATS`` that its keys fit, or None), "size" in
-        bytes, "sha256", "entries" (the file's keys and what is under them), "epochs" if the file
-        says, "tensors" and "parameters" (numbers of them) and "prefixes" (tensors per first part
-        of the keys); for this package's format also "backbone", "method", "method_params",
-        "optimizer" and "provenance".
-
-    Raises:
-        CheckpointError: when the file cannot be read.
-    """
-    path = Path(path)
-    content = _read(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds no dictionary but a {type(content).__name__}")
-    ours = content.get("format") == FORMAT
-    entry = next((key for key in ("model", "state_dict") if _is_weights(content.get(key))), None)
-    weights = content if entry is None else content[entry]
-    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
-    summary: dict[str, Any] = {
-        "format": FORMAT if ours else _guess(entry, tensors),
-        "size": path.stat().st_size,
-        "sha256": sha256(path),
-        "entries": {"(weights)": "tensors"}
-        if entry is None
-        else {str(key): _kind(value) for key, value in content.items()},
-        "epochs": content.get("epochs" if ours else "epoch"),
-        "tensors": len(tensors),
-        "parameters": sum(
-            tensor.numel()
-            for key, tensor in tensors.items()
-            if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
-        ),
-        "prefixes": dict(
-            Counter(key.removeprefix(DDP).partition(".")[0] for key in tensors).most_common()
-        ),
-    }
-    if ours:
-        summary |= {key: content[key] for key in ("backbone", "method", "method_params")}
-        summary |= {"optimizer": content["optimizer"] is not None}
-        summary |= {"provenance": content["provenance"]}
-    return summary
+def _advice(format: str, entry: str | None, keys: Iterable[str]) -> str:
+    """What to do with a file whose keys are not those of a format."""
+    keys = list(keys)
+    others = formats_of(entry, keys) or []
+    if others and format not in others:
+        return f"its keys are those of {' or '.join(others)}: set format"
+    first = {key.partition(".")[0] for key in keys}
+    if len(first) == 1 and first != {DDP.rstrip(".")}:
+        prefix = first.pop() + "."
+        return f"all its keys begin with {prefix!r}: take it as a checkpoint of kind own, with keys"
+    return ""
 
 
-def exclude_bias_and_norm(parameter: Tensor) -> bool:
-    """The filter that VICReg's optimizer state names; its state is read, this is never called."""
-    return parameter.ndim == 1
-
-
-def _read(path: Path) -> Any:
-    if Path(path).suffix == ".safetensors":
-        return _read_safetensors(path)
-    return read_tensors(path, [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")])
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """A file of Hugging Face's format, which holds nothing but named tensors."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise CheckpointError(f"{path} needs safetensors: pip install safetensors") from error
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"checkpoint {path} does not exist") from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
-
-
-def _is_weights(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(isinstance(tensor, Tensor) for tensor in value.values())
-    )
-
-
-def _holds(content: Any, entry: str | None) -> bool:
-    return isinstance(content, Mapping) and _is_weights(
-        content if entry is None else content.get(entry)
-    )
-
-
-def _entry(content: Any, entry: str | None, complaint: str) -> Mapping[str, Tensor]:
-    """The weights in a file, or CheckpointError that says what is there instead."""
-    if _holds(content, entry):
-        return content if entry is None else content[entry]
-    if isinstance(content, Mapping):
-        there = ", ".join(f"{key} ({_kind(value)})" for key, value in list(content.items())[:8])
-    else:
-        there = f"a {type(content).__name__}"
-    wanted = "nothing but tensors" if entry is None else f"a dictionary of tensors under {entry!r}"
-    raise CheckpointError(f"{complaint}: expected {wanted}, found {there or 'nothing'}")
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return "tensor"
-    if isinstance(value, Mapping):
-        return "tensors" if _is_weights(value) else "dictionary"
-    return type(value).__name__
-
-
-def _rename(
-    weights: Mapping[str, Tensor], prefixes: list[tuple[str, str]], path: Path
-) -> dict[str, str]:
-    """Our name of each key -> the file's; one that no prefix matches gets a name that nothing has.
-
-    Raises CheckpointError when two keys get the same name.
-    """
-    renamed: dict[str, str] = {}
-    for key in weights:
-        match = next((pair for pair in prefixes if key.startswith(pair[0])), None)
-        ours = UNKNOWN + key if match is None else match[1] + key.removeprefix(match[0])
-        if ours in renamed:
-            raise CheckpointError(f"{path}: {renamed[ours]} and {key} would both become {ours}")
-        renamed[ours] = key
-    return renamed
-
-
-def _fill(
-    method: Method,
-    weights: dict[str, Tensor],
-    path: Path,
-    prefixes: list[tuple[str, str]],
-    official: ReleasedFormat | None,
-) -> None:
-    """Loads all weights; the error calls them what the file calls them."""
-
-    def name_in_file(key: str) -> str:
-        for theirs, ours in prefixes:
-            if key.startswith(ours):
-                return theirs + key.removeprefix(ours)
-        return key.removeprefix(UNKNOWN)
-
-    run_state = {key: method.state_dict()[key] for key in method.run_state}
-    name = type(method).__name__ if official is None else official.method
-    load_strictly(method, weights | run_state, f"method {name}, read from {path}", name_in_file)
-
-
-def _model(method: Method) -> dict[str, Tensor]:
-    """What a checkpoint keeps: everything that does not belong to a run."""
-    state = method.state_dict()
-    return {key: value for key, value in state.items() if key not in method.run_state}
+def _entry(content: Any, official: ReleasedFormat) -> str | None:
+    """Where the weights are: nothing but tensors is better than some."""
+    for fits in (is_weights, has_tensors):
+        for entry in official.entries:
+            if fits(content if entry is None else under(content, entry)):
+                return entry
+    return official.entries[0]
 
 
 def _epochs(said: int | None, epochs: int | None, path: Path) -> int:
@@ -415,6 +215,9 @@ def _lars_state(
             momentum[name] = found
     if problems:
         raise CheckpointError(f"the optimizer state in {path} does not fit: " + "; ".join(problems))
+    check_momentum(
+        {name: {"mu": value} for name, value in momentum.items()}, f"the optimizer state in {path}"
+    )
     optimizer = create_optimizer(OptimizerSpec("lars", lr=1.0), method.parameter_groups())
     name_of = {id(parameter): name for name, parameter in parameters.items()}
     ordered = [p for group in optimizer.param_groups for p in group["params"]]
@@ -427,15 +230,3 @@ def _lars_state(
         key: float(saved[key]) for key in ("lr", "weight_decay", "momentum", "eta") if key in saved
     }
     return restored, settings
-
-
-def _guess(entry: str | None, tensors: Mapping[str, Tensor]) -> list[str] | None:
-    """The official formats in which a file may be, by its entry and the beginnings of its keys."""
-    bare = [key.removeprefix(DDP) for key in tensors]
-    possible = [
-        name
-        for name, official in FORMATS.items()
-        if entry in official.entries
-        and all(any(key.startswith(theirs) for key in bare) for theirs, _ in official.prefixes)
-    ]
-    return possible or None

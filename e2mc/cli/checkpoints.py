@@ -75,7 +75,7 @@ def _convert(options: argparse.Namespace) -> Reply:
 
 
 def _inspect(options: argparse.Namespace) -> Reply:
-    from e2mc.checkpoints.released import inspect_checkpoint
+    from e2mc.checkpoints.inspect import inspect_checkpoint
 
     found = inspect_checkpoint(options.file)
     lines = [f"{name:14} {_in_words(value)}" for name, value in found.items()]

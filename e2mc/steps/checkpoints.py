@@ -9,7 +9,8 @@ from pathlib import Path
 
 from e2mc.checkpoints.checkpoint import CheckpointError
 from e2mc.checkpoints.download import download
-from e2mc.checkpoints.released import convert_own, convert_released
+from e2mc.checkpoints.own import convert_own
+from e2mc.checkpoints.released import convert_released
 from e2mc.errors import InputError
 from e2mc.methods import METHODS
 from e2mc.state import sha256

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError, load_strictly
+from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
 from e2mc.distributed import rank, world_size
@@ -162,8 +162,7 @@ class _Run:
         method = create_method(spec.method.name, backbone, **spec.method.params)
         method.begin_run(len(self.images))
         if self.start is not None:
-            run_state = {key: method.state_dict()[key] for key in method.run_state}
-            load_strictly(method, self.start.model | run_state, f"method {spec.method.name}")
+            self.start.load_into(method)
         method.to(self.device).to(memory_format=torch.channels_last).train()
         if spec.compile:
             method.backbone.compile(dynamic=False)
@@ -183,13 +182,8 @@ class _Run:
         """Over the method, with the state of the start if asked for, then over the criteria."""
         optimizer = create_optimizer(self.spec.optimizer, self.method.parameter_groups())
         if self.spec.restore_optimizer and self.start is not None:
-            if self.start.optimizer is None:
-                raise CheckpointError(
-                    "restore_optimizer is set, but the checkpoint to go on from holds no optimizer "
-                    "state: make it with keep_optimizer, or unset restore_optimizer"
-                )
             settings = [dict(group, params=None) for group in optimizer.param_groups]
-            optimizer.load_state_dict(self.start.optimizer)
+            optimizer.load_state_dict(self.start.optimizer_state())
             for group, setting in zip(optimizer.param_groups, settings, strict=True):
                 group.update(setting, params=group["params"])
         if trainable(self.criteria):

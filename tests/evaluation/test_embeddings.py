@@ -8,7 +8,7 @@ import torch
 from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
-from e2mc.evaluation.embeddings import embedding_statistics, load_method, sample_embeddings
+from e2mc.evaluation.embeddings import embedding_statistics, sample_embeddings
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 
@@ -92,12 +92,12 @@ OPTIONS = {"normalisation": Normalisation((0.3,), (0.3,)), "batch_size": 32, "co
 
 
 def test_embeddings_are_those_of_one_view(images):
-    made = load_method(checkpoint(**SWAV))
+    made = checkpoint(**SWAV).load_method()
     before = [parameter.clone() for parameter in made.backbone.parameters()]
     recipe = ViewRecipe(14, count=2)
     z = sample_embeddings(made, images, recipe, **OPTIONS)
     assert z.shape == (64, 8) and z.dtype == torch.float32
-    again = sample_embeddings(load_method(checkpoint(**SWAV)), images, recipe, **OPTIONS)
+    again = sample_embeddings(checkpoint(**SWAV).load_method(), images, recipe, **OPTIONS)
     assert torch.equal(z, again)
     assert all(map(torch.equal, before, made.backbone.parameters()))
     other = sample_embeddings(made, images, recipe, seed=1, **OPTIONS)
@@ -106,7 +106,7 @@ def test_embeddings_are_those_of_one_view(images):
 
 def test_fewer_images_than_a_batch_are_one_batch(images):
     few = images.subset(torch.arange(10))
-    z = sample_embeddings(load_method(checkpoint(**SWAV)), few, ViewRecipe(14, count=2), **OPTIONS)
+    z = sample_embeddings(checkpoint(**SWAV).load_method(), few, ViewRecipe(14, count=2), **OPTIONS)
     assert len(z) == 10
 
 
@@ -114,4 +114,4 @@ def test_a_missing_head_is_named():
     made = checkpoint(**SWAV)
     del made.model["prototypes.weight"]
     with pytest.raises(CheckpointError, match=r"method swav .*prototypes\.weight is missing"):
-        load_method(made)
+        made.load_method()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from e2mc.checkpoints.checkpoint import load_strictly
+from e2mc.checkpoints.weights import load_strictly
 from e2mc.models import create_backbone
 
 
