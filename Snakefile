@@ -21,8 +21,7 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        [path for name in STUDY.main_tables for path in STUDY.table_results(name)],
-        result_files([STUDY.separability], ["separability", "embeddings"]),
+        files_of(made(STUDY)),
 
 
 include: "workflow/rules/data.smk"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2mc.code_hash import PACKAGE, STAGES, Code
 
 from e2mc import code_hash
-from e2mc.code_hash import PACKAGE, STAGES, Code
 
 # where a stage begins: the step that its rules call
 STEPS = {

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import pytest
-
-from e2mc.criteria import CRITERIA
-from e2mc.criteria.mmcr import MMCR
 from e2mc.identity import (
     conversion_code,
     conversion_identity,
@@ -16,6 +13,9 @@ from e2mc.identity import (
     training_identity,
     training_outputs_identity,
 )
+
+from e2mc.criteria import CRITERIA
+from e2mc.criteria.mmcr import MMCR
 from e2mc.state import fingerprint
 from e2mc.study import Run, Study, load_study
 

@@ -13,7 +13,7 @@ from e2mc.errors import InputError, expect_known
 from e2mc.progress import stop_on_signals
 
 if TYPE_CHECKING:
-    from e2mc.study import LaunchedRule, Run, Study
+    from e2mc.study import Run, Study
     from e2mc.task import Task
 
 
@@ -62,7 +62,7 @@ def base_checkpoint(study: Study, run: Run) -> Path:
     return checkpoints.base_checkpoint(study, run.base, run.base_seed, policy, announce)
 
 
-def do(task: Task, rule: LaunchedRule, options: argparse.Namespace) -> dict[str, Path]:
+def do(task: Task, rule: str, options: argparse.Namespace) -> dict[str, Path]:
     """Does a task as its rule does, in this process or as a SLURM job; its outputs.
 
     Raises InputError when a file that it reads is not there.

@@ -43,9 +43,9 @@ class Embeddings(Paradigm):
         mapping: of E2MC, under which entropies are measured.
     """
 
-    kind: ClassVar[str] = "embeddings"
-    label: ClassVar[str] = "embeddings"
-    dataset: ClassVar[str] = "images"
+    kind = "embeddings"
+    label = "embeddings"
+    dataset = "images"
     job: ClassVar[str] = "measure"
     on_embeddings: ClassVar[bool] = True
 

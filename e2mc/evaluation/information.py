@@ -34,9 +34,9 @@ class Information(Paradigm):
         kappa: > 0, concentration of the von Mises-Fisher kernels.
     """
 
-    kind: ClassVar[str] = "information"
-    label: ClassVar[str] = "information"
-    dataset: ClassVar[str] = "images"
+    kind = "information"
+    label = "information"
+    dataset = "images"
     job: ClassVar[str] = "measure"
     on_embeddings: ClassVar[bool] = True
 

@@ -143,7 +143,9 @@ def _streamed(
         for kind in paradigm.features
     }
     kinds = {kind for _, kind in probes}
-    held_out = {kind: _held_out(subject, dataset, spatial, kind) for kind in kinds}
+    held_out: dict[str, HeldOut] = {
+        kind: _held_out(subject, dataset, spatial, kind) for kind in kinds
+    }
     what = ", ".join(paradigms)
     state = subject.state(next(iter(paradigms)))
     train_probes(stream, list(probes.values()), held_out, state=state, what=what)

@@ -29,9 +29,9 @@ PAIRED = 2000  # images whose pairs the cosine similarities are of, or all if th
 class Separability(Paradigm):
     """How separable the backbone's features of the test images are."""
 
-    kind: ClassVar[str] = "separability"
-    label: ClassVar[str] = "separability"
-    dataset: ClassVar[str] = "images"
+    kind = "separability"
+    label = "separability"
+    dataset = "images"
     job: ClassVar[str] = "measure"
 
     def score(self, subject: Subject, name: str) -> Found:

@@ -79,7 +79,7 @@ def _chosen_on_the_reported_images(study: Study, entries: Sequence[Entry]) -> It
         for column in dict.fromkeys(entry.column for entry in entries)
         if (paradigm := study.paradigms[column]).selects_epochs
         and study.reported_epoch == "best"
-        and not study.data.holds_out(paradigm.dataset)
+        and study.data.counts(paradigm.dataset).validation == 0
     ]
     if chosen:
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,13 +56,16 @@ def download_base(task: Task) -> None:
 def conversion_task(study: Study, base: str) -> Task:
     """Bringing the file of a base into this package's format."""
     checkpoint = study.bases[base].checkpoint
-    if not study.bases[base].converted:
+    if isinstance(checkpoint, OwnCheckpoint):
+        original = Path(os.path.expanduser(checkpoint.path))
+    elif isinstance(checkpoint, ReleasedCheckpoint):
+        original = study.download_path(base)
+    else:
         raise InputError(f"base {base!r} of study {study.name} needs no conversion")
-    own = isinstance(checkpoint, OwnCheckpoint)
     return Task.of(
         "e2mc.steps.checkpoints:convert_base",
         {"study": study.source, "base": base},
-        {"original": Path(checkpoint.path) if own else study.download_path(base)},
+        {"original": original},
         {"checkpoint": study.converted_path(base)},
         conversion_values(study, base),
         code_of("steps/checkpoints.py", "models", METHODS[study.bases[base].method.name]),

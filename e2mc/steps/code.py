@@ -37,16 +37,19 @@ NO_NUMBER = {
 }
 
 
-@functools.cache
 def code_of(*parts: str | type | Callable[..., Any]) -> dict[str, str]:
     """The files that some code rests on, itself included: name -> twelve hexadecimal digits.
 
     Args:
-        parts: files and folders of the package, e.g. "steps/training.py"; or classes, whose files
-            may also lie outside of it.
+        parts: files and folders of the package, e.g. "steps/training.py"; or classes and functions,
+            whose files may also lie outside of it.
     """
-    files = {file for part in parts for file in _files_of(part)}
-    waiting = list(files)
+    return dict(_code_of(frozenset(file for part in parts for file in _files_of(part))))
+
+
+@functools.cache
+def _code_of(begin: frozenset[Path]) -> dict[str, str]:
+    files, waiting = set(begin), list(begin)
     while waiting:
         found = {file for file in imported(waiting.pop()) if not _decides_no_number(file)}
         waiting += found - files

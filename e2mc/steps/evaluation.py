@@ -49,6 +49,11 @@ def evaluation_values(study: Study, run: Run, names: Iterable[str]) -> dict[str,
     }
 
 
+def decided_by(study: Study, run: Run, name: str) -> dict[str, Any]:
+    """What decides one result; it says so itself."""
+    return plain(evaluation_values(study, run, (name,)))
+
+
 def _paradigm_values(study: Study, run: Run, name: str) -> dict[str, Any]:
     paradigm = study.paradigm(name, run.base)
     values = {key: v for key, v in (paradigm.values() or {}).items() if key != "label"}
@@ -107,7 +112,7 @@ def evaluate(task: Task) -> None:
             "continuation_seed": run.continuation_seed,
             "paradigm": name,
             "protocol": plain(study.paradigm(name, run.base).values()),
-            "decided_by": plain(evaluation_values(study, run, (name,))),
+            "decided_by": decided_by(study, run, name),
             "code": evaluation_code(study, run, name),
             "checkpoint": {"sha256": digest, "code": made.provenance.get("code", {})},
         }

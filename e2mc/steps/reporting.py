@@ -16,11 +16,10 @@ from e2mc.study import Study, load_study
 from e2mc.task import Task
 
 
-def part_task(study_name: str, study: Study, name: str) -> Task:
+def part_task(study: Study, name: str) -> Task:
     """A table or figure.
 
     Args:
-        study_name: the study's name in studies/, or the path of its file.
         study: what is there.
         name: key of ``e2mc.reporting.parts(study)``.
 
@@ -34,7 +33,7 @@ def part_task(study_name: str, study: Study, name: str) -> Task:
         raise InputError(lacking)
     return Task.of(
         f"{__name__}:show",
-        arguments={"study": study_name, "part": name},
+        arguments={"study": study.source, "part": name},
         inputs={str(path): path for path in part.inputs(study)},
         outputs=part.outputs(study),
         decides=reporting_identity(study),
@@ -44,21 +43,20 @@ def part_task(study_name: str, study: Study, name: str) -> Task:
 
 def show(task: Task) -> None:
     """Makes a table or figure."""
-    study_name, name = task.arguments["study"], task.arguments["part"]
-    study = load_study(study_name)
-    task.expect(part_task(study_name, study, name))
+    study, name = load_study(task.arguments["study"]), task.arguments["part"]
+    task.expect(part_task(study, name))
     expect_results(study, (path for path in map(Path, task.inputs.values()) if is_result(path)))
     parts(study)[name].show(study, {name: Path(path) for name, path in task.outputs.items()})
 
 
-def report_task(study_name: str, study: Study, full: bool) -> Task:
+def report_task(study: Study, full: bool) -> Task:
     """The report, or the full one with ablations and curves, of a study that is finished."""
     files = [
         path for part in made(study, full=full).values() for path in part.outputs(study).values()
     ]
     return Task.of(
         f"{__name__}:make_report",
-        arguments={"study": study_name, "full": full},
+        arguments={"study": study.source, "full": full},
         inputs={str(path): path for path in files},
         outputs={"html": study.root / ("full_report.html" if full else "report.html")},
         decides={"targets": report_targets(study, full=full)},
@@ -68,10 +66,10 @@ def report_task(study_name: str, study: Study, full: bool) -> Task:
 
 def make_report(task: Task) -> None:
     """Makes the report of a study that is finished."""
-    study_name, full = task.arguments["study"], task.arguments["full"]
-    now = report_task(study_name, load_study(study_name), full)
+    study = load_study(task.arguments["study"])
+    now = report_task(study, task.arguments["full"])
     task.expect(now)
-    report.make_report(study_name, task.output("html"), now.decides["targets"])
+    report.make_report(study.source, task.output("html"), now.decides["targets"])
 
 
 def is_result(path: Path) -> bool:
@@ -110,7 +108,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         "stability",
     }
     content = study.model_dump(mode="json", include=shown)
-    of_arms = {"label", "criterion", "variant_of", "reference", "epochs"}
+    of_arms = {"label", "criterion", "criteria", "variant_of", "reference", "epochs"}
     # lists, because their order is that of rows and colours
     content["arms"] = [
         [name, arm.model_dump(mode="json", include=of_arms)] for name, arm in study.arms.items()

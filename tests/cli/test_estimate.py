@@ -1,6 +1,6 @@
+import dataclasses
 from pathlib import Path
 
-import dataclasses
 import pytest
 
 from e2mc.cli.estimate import Rates, estimate, read_rates

@@ -9,9 +9,11 @@ import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from e2mc.cluster.launching import forward_signals, tidy
 from e2mc.errors import ExpectedError
+from e2mc.reporting import made, parts, report_targets
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.reporting import part_task, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (
     BASE_ARM,
@@ -55,6 +57,7 @@ ON_IMAGES = (
     if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
+PARTS = parts(STUDY)
 MOST_VALUES = 250  # that Snakemake compares one by one
 
 
@@ -151,9 +154,9 @@ def task_params(task, rule=None, distributed=False):
     }
 
 
-def result_files(rows, columns, seeds=None):
-    """One JSON per run of the rows and paradigm of the columns."""
-    return [STUDY.result_path(run, column) for run in STUDY.runs(rows, seeds) for column in columns]
+def files_of(parts):
+    """Every file of some tables and figures."""
+    return [path for part in parts.values() for path in part.outputs(STUDY).values()]
 
 
 onstart:
