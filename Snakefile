@@ -15,6 +15,7 @@ wildcard_constraints:
     seeds=r"base\d+(-cont\d+)?",
     base_seed=r"\d+",
 
+
 report: "workflow/report/workflow.rst"
 
 

@@ -84,7 +84,7 @@ def write_result(study, run, name, **changes):
 
 
 def test_task_names_what_a_part_reads_writes_and_rests_on(study):
-    task = part_task("fashion", study, "gains")
+    task = part_task(study, "gains")
     part = parts(study)["gains"]
     assert Task(**json.loads(json.dumps(task.as_values()))) == task
     assert list(task.inputs.values()) == [str(path) for path in part.inputs(study)]
@@ -100,21 +100,21 @@ def test_every_part_has_a_task_or_says_what_the_study_lacks(study):
     for name, part in parts(study).items():
         if part.lacking(study):
             with pytest.raises(InputError, match="study fashion has no"):
-                part_task("fashion", study, name)
+                part_task(study, name)
         else:
-            assert part_task("fashion", study, name).outputs
+            assert part_task(study, name).outputs
     with pytest.raises(InputError, match="'table9' does not exist, expected one of table1, table2"):
-        part_task("fashion", study, "table9")
+        part_task(study, "table9")
 
 
 def test_table_is_made_from_results_alone(smoke):
-    part_task("smoke", smoke, "table2").perform()
+    part_task(smoke, "table2").perform()
     text = Path("results/smoke/tables/table2.md").read_text(encoding="utf-8")
     assert "**70.00**" in text
 
 
 def test_a_study_that_has_changed_since_is_not_shown(smoke):
-    task = part_task("smoke", changed(smoke, ("title", "another")), "table2")
+    task = part_task(changed(smoke, ("title", "another")), "table2")
     with pytest.raises(InputError, match="planned there has changed: title .another. → "):
         show(task)
     assert not Path("results/smoke/tables").exists()
@@ -127,7 +127,7 @@ def test_results_of_other_values_are_not_shown(smoke):
     path = write_result(smoke, run, column, decided_by=before | {"weight": 500.0})
     said = f"{path} was made with weight 500.0, the study says .*: delete it and run again"
     with pytest.raises(InputError, match=said):
-        part_task("smoke", smoke, "table2").perform()
+        part_task(smoke, "table2").perform()
     assert not Path("results/smoke/tables").exists()
 
 
@@ -139,11 +139,11 @@ def test_a_result_of_another_run_is_not_shown(smoke):
     path.write_text(json.dumps(record))
     said = f"{path}: is the result of {run.base} continued {run.seeds} under {column}: delete"
     with pytest.raises(InputError, match=said):
-        part_task("smoke", smoke, "table2").perform()
+        part_task(smoke, "table2").perform()
 
 
 def test_report_is_of_all_that_the_study_has(study, monkeypatch):
-    short, full = (report_task("fashion", study, full) for full in (False, True))
+    short, full = (report_task(study, full) for full in (False, True))
     assert short.outputs == {"html": "results/fashion/report.html"}
     assert full.outputs == {"html": "results/fashion/full_report.html"}
     assert {*short.inputs} < {*full.inputs}
@@ -190,7 +190,7 @@ def moves(study, *changes):
 )
 def test_tables_and_figures_follow_the_study(study, change):
     assert moves(study, change)
-    assert part_task("fashion", study, "table1") != part_task(
+    assert part_task(study, "table1") != part_task(
         "fashion", changed(study, change), "table1"
     )
 
@@ -217,5 +217,5 @@ def test_stability_follows_its_axes():
 
 def test_what_has_changed_is_named_by_its_key(study):
     title = changed(study, ("title", "another"))
-    now, then = (part_task("fashion", s, "table1").decides for s in (title, study))
+    now, then = (part_task(s, "table1").decides for s in (title, study))
     assert differences(then, now) == [f'title "{study.title}" → "another"']

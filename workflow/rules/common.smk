@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 import snakemake.benchmark
+from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
-from e2mc.cluster.launching import forward_signals, tidy
+from e2mc.cluster.signals import forward_signals
+from e2mc.cluster.staging import tidy
 from e2mc.errors import ExpectedError
-from e2mc.reporting import made, parts, report_targets
+from e2mc.reporting import made, parts
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_task
@@ -30,6 +32,29 @@ snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 5
 # glibc gives freed tensors back to the system and faults them in again: a sixth of an evaluation
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+
+
+def downstream(self, direction, *jobs, stop=lambda job: False, search=DAG.bfs):
+    """``DAG.bfs``, which does not go on across inputs that need no more than to exist.
+
+    Snakemake does not look at what lies downstream of a job that is to run, since it is to run as
+    well. Across ancient inputs it is not, and would be left out although its outputs are missing.
+    """
+    if direction is not self.depending:
+        yield from search(self, direction, *jobs, stop=stop)
+        return
+    seen, queue = set(jobs), list(jobs)
+    for job in queue:
+        if stop(job):
+            continue
+        yield job
+        for after, files in direction[job].items():
+            if after not in seen and not all(f.is_ancient and Path(f).exists() for f in files):
+                seen.add(after)
+                queue.append(after)
+
+
+DAG.bfs = downstream
 
 try:
     CONFIG = load_config(config)
@@ -113,9 +138,7 @@ def once(make):
 
 def task_inputs(task):
     """The files that a task reads, for ``unpack``."""
-    return lambda wildcards: {
-        name: as_input(path) for name, path in task(wildcards).inputs.items()
-    }
+    return lambda wildcards: {name: as_input(path) for name, path in task(wildcards).inputs.items()}
 
 
 def as_input(path):
@@ -131,7 +154,11 @@ def nth_value(task, number):
 
     def value(wildcards):
         lines = task(wildcards).lines
-        return "; ".join(lines[number:]) if number == MOST_VALUES - 1 else "".join(lines[number : number + 1])
+        return (
+            "; ".join(lines[number:])
+            if number == MOST_VALUES - 1
+            else "".join(lines[number : number + 1])
+        )
 
     return value
 

@@ -1,74 +1,76 @@
-def part_rule(name):
+def making(name):
     """Makes the task of a table or figure."""
     return once(lambda wildcards: part_task(STUDY, name))
 
 
+def reporting(full):
+    """Makes the task of the report, or of the full one."""
+    return once(lambda wildcards: report_task(STUDY, full))
+
+
+def present(parts):
+    """The parts that the study has."""
+    return {name: part for name, part in parts.items() if not part.lacking(STUDY)}
+
+
 def shown(part):
-    """What a part writes, with a caption where the report shows it."""
-    labels = part.labels(STUDY)
-    return {
-        name: (
-            report(
-                path,
-                caption=f"../report/{part.caption}",
-                category=part.category,
-                labels={part.category.lower().removesuffix("s"): labels[path]},
+    """What a part writes, with its caption where the report shows it."""
+    outputs, kind = part.outputs(STUDY), part.category.lower().removesuffix("s")
+    for name, path in outputs.items():
+        label = part.labels(STUDY).get(path)
+        if label:
+            caption = f"../report/{part.caption}"
+            outputs[name] = report(
+                path, caption=caption, category=part.category, labels={kind: label}
             )
-            if path in labels
-            else path
-        )
-        for name, path in part.outputs(STUDY).items()
-    }
+    return outputs
 
 
-def lacks(sentence):
+def stop(sentence):
     """The input of a target that the study does not have."""
 
-    def stop(wildcards):
+    def missing(wildcards):
         raise WorkflowError(sentence)
 
-    return stop
+    return missing
 
 
-for part in PARTS.values():
-    MISSING = part.lacking(STUDY)
+for part in present(PARTS).values():
 
-    if MISSING:
-
-        rule:
-            name:
-                part.name
-            input:
-                lacks(MISSING),
-
-    else:
-
-        rule:
-            name:
-                part.name
-            input:
-                part.inputs(STUDY),
-            output:
-                **shown(part),
-            log:
-                ROOT / f"logs/{part.name}.log",
-            benchmark:
-                ROOT / f"benchmarks/{part.name}.tsv"
-            conda:
-                "../../envs/e2mc.yaml"
-            resources:
-                mem_mb=1000,
-                runtime=10,
-            params:
-                **task_params(part_rule(part.name)),
-            message:
-                f"Making {part.name}"
-            script:
-                "../scripts/run.py"
+    rule:
+        name:
+            part.name
+        input:
+            part.inputs(STUDY),
+        output:
+            **shown(part),
+        log:
+            ROOT / f"logs/{part.name}.log",
+        benchmark:
+            ROOT / f"benchmarks/{part.name}.tsv"
+        conda:
+            "../../envs/e2mc.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            **task_params(making(part.name)),
+        message:
+            f"Making {part.name}"
+        script:
+            "../scripts/run.py"
 
 
-for target, full in (("report", False), ("full_report", True)):
-    REPORT = once(lambda wildcards, full=full: report_task(STUDY, full))
+for part in [part for part in PARTS.values() if part.lacking(STUDY)]:
+
+    rule:
+        name:
+            part.name
+        input:
+            stop(part.lacking(STUDY)),
+
+
+for target, full in {"report": False, "full_report": True}.items():
 
     rule:
         name:
@@ -86,13 +88,14 @@ for target, full in (("report", False), ("full_report", True)):
             mem_mb=1000,
             runtime=10,
         params:
-            **task_params(REPORT),
+            **task_params(reporting(full)),
         message:
-            f"Making the HTML report of {' '.join(report_targets(STUDY, full=full))}"
+            f"Making the HTML {target.replace('_', ' ')}"
         script:
             "../scripts/run.py"
 
 
 rule er:
     input:
-        files_of({name: PARTS[name] for name in ("information", "stability") if name in made(STUDY)}),
+        files_of(present({name: PARTS[name] for name in ("information", "stability")}))
+        or stop(PARTS["information"].lacking(STUDY)),
