@@ -27,18 +27,11 @@ CRITERIA: dict[str, type[Criterion]] = {
 }
 
 __all__ = [
-    "AUH",
     "CRITERIA",
-    "E2MC",
-    "ER",
-    "MMCR",
-    "CorInfoMax",
     "Criterion",
     "CriterionOutput",
-    "SIGReg",
-    "VCReg",
-    "VICRegCovariance",
     "create_criterion",
+    *(kind.__name__ for kind in CRITERIA.values()),
 ]
 
 

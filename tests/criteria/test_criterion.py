@@ -51,6 +51,32 @@ def test_public_names():
     assert set(e2mc.__all__) <= set(dir(e2mc))
     with pytest.raises(AttributeError, match="'nothing'"):
         _ = e2mc.nothing
+    with pytest.raises(AttributeError, match="'Nothing'"):
+        _ = e2mc.Nothing
+
+
+def test_public_names_come_from_the_registry(monkeypatch):
+    class Mine(Criterion):
+        """A criterion in the registry alone."""
+
+    monkeypatch.setitem(CRITERIA, "mine", Mine)
+    assert e2mc.Mine is Mine
+    assert "Mine" in e2mc.__all__ and "Mine" in dir(e2mc)
+
+
+def test_star_imports_every_criterion():
+    for module in ("e2mc", "e2mc.criteria"):
+        names: dict[str, object] = {}
+        exec(f"from {module} import *", names)
+        assert {kind.__name__ for kind in CRITERIA.values()} <= names.keys()
+
+
+def test_import_of_the_package_and_its_small_modules_is_without_torch():
+    code = (
+        "import sys, inspect, e2mc; from e2mc import state, progress; inspect.getdoc(e2mc);"
+        "assert not hasattr(e2mc, 'nothing') and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_registry():
