@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
 
 
 def normal_cdf(z: Tensor) -> Tensor:
@@ -125,8 +125,7 @@ def mapped_entropy(
     Raises:
         ValueError: as `marginal_entropy`, or if the mapping is unknown.
     """
-    if mapping not in MAPPINGS:
-        raise InputError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
+    expect_known(mapping, MAPPINGS, "mapping")
     return _spacings_entropy(z, MAPPINGS[mapping], window, epsilon)
 
 
@@ -136,10 +135,10 @@ def _spacings_entropy(
     x = _at_least_float32(x)
     n = x.shape[0]
     m = round(math.sqrt(n)) if window is None else window
-    if not 1 <= m < n:
-        raise InputError(f"window must be from 1 to N - 1 = {n - 1}, got {m}.")
+    if not isinstance(m, int) or not 1 <= m < n:
+        raise InputError(f"window must be a whole number from 1 to N - 1 = {n - 1}, found {m}.")
     if not epsilon >= 0:
-        raise InputError(f"epsilon must not be negative, got {epsilon}.")
+        raise InputError(f"epsilon must not be negative, found {epsilon}.")
     return _SpacingsEntropy.apply(x, mapping, m, epsilon)
 
 
@@ -266,7 +265,7 @@ def block_covariance(
     """
     divisor = n - 1 if divisor is None else divisor
     if not divisor > 0:
-        raise InputError(f"divisor must be positive, got {divisor}.")
+        raise InputError(f"divisor must be positive, found {divisor}.")
     if d < 1:
         raise InputError("the covariance of no columns is not defined, expected D >= 1.")
     return _OffdiagonalCovariance.apply(block, n, d, divisor, mapping, total)
@@ -314,6 +313,6 @@ class _OffdiagonalCovariance(Function):
 def _at_least_float32(x: Tensor) -> Tensor:
     if x.ndim != 2 or x.shape[0] < 2 or not x.is_floating_point():
         raise InputError(
-            f"expected a real (N, D) tensor with N >= 2, got {x.dtype} of shape {tuple(x.shape)}."
+            f"expected a real (N, D) tensor with N >= 2, found {x.dtype} of shape {tuple(x.shape)}."
         )
     return x if x.dtype == torch.float64 else x.float()

@@ -105,12 +105,12 @@ class Criterion(nn.Module):
         shapes = [tuple(z.shape) for z in views]
         if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
             raise InputError(
-                f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, got "
-                f"{', '.join(map(str, shapes)) or 'no view'}."
+                f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, "
+                f"found {', '.join(map(str, shapes)) or 'no view'}."
             )
         if not all(z.is_floating_point() for z in views):
             raise InputError(
-                f"{type(self).__name__} expects real embeddings, got "
+                f"{type(self).__name__} expects real embeddings, found "
                 f"{', '.join(str(z.dtype) for z in views)}."
             )
 
@@ -130,7 +130,7 @@ class Criterion(nn.Module):
             if not all(all_finite):
                 raise InputError(self._describe(views, all_finite.index(False)))
         if sum(sizes) < 2:
-            raise InputError(f"{type(self).__name__} expects at least 2 rows, got {sum(sizes)}.")
+            raise InputError(f"{type(self).__name__} expects at least 2 rows, found {sum(sizes)}.")
         return sizes
 
     def _describe(self, views: list[Tensor], first_rank: int) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group
-from e2mc.errors import InputError
+from e2mc.errors import expect_integer, expect_number
 
 
 def random_directions(d: int, count: int, step: Tensor) -> Tensor:
@@ -101,12 +101,10 @@ class SIGReg(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if directions < 1:
-            raise InputError(f"directions must be at least 1, got {directions}.")
-        if not t_max > 0 or points < 2:
-            raise InputError(
-                f"t_max must be positive and points at least 2, got {t_max} and {points}."
-            )
+        expect_number(weight, "weight", at_least=0)
+        expect_integer(directions, "directions", at_least=1)
+        expect_number(t_max, "t_max", above=0)
+        expect_integer(points, "points", at_least=2)
         self.weight = weight
         self.directions = directions
         self.register_buffer("step", torch.zeros((), dtype=torch.long))

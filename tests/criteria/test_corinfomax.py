@@ -45,5 +45,5 @@ def test_evaluation_leaves_no_trace():
 def test_another_width_is_refused():
     criterion = CorInfoMax()
     criterion(torch.randn(8, 3), torch.randn(8, 3))
-    with pytest.raises(ValueError, match=r"followed \(2, 3\) \(views, D\) so far, got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"followed \(2, 3\) \(views, D\) so far, found \(1, 3\)"):
         criterion(torch.randn(8, 3))
