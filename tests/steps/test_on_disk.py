@@ -19,7 +19,7 @@ RUN = Run("swav", BASE_ARM, 0, None)
 def prepared(tmp_path_factory):
     """The study, its data sets' files and a checkpoint, all in one folder."""
     folder = tmp_path_factory.mktemp("on_disk")
-    text = (Path(__file__).parent / "workflow/on_disk.yaml").read_text()
+    text = (Path(__file__).parents[1] / "workflow/on_disk.yaml").read_text()
     (folder / "lists").mkdir()
     for name, count in (("1percent", 2), ("10percent", 4)):
         path = trees.label_list(folder / f"lists/{name}.txt", 4, count)
