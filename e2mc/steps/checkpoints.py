@@ -78,7 +78,7 @@ def convert_base(task: Task) -> None:
     task.expect(conversion_task(study, base))
     original, item = task.input("original"), study.bases[base]
     source = item.checkpoint
-    params = item.method.params
+    params = study.method(base).params
     if isinstance(source, ReleasedCheckpoint):
         converted = convert_released(
             original,

@@ -53,7 +53,7 @@ def conversion_values(study: Study, base: str) -> dict[str, Any]:
     return {
         "checkpoint": item.checkpoint.model_dump(mode="json"),
         "backbone": study.backbone,
-        "method": dataclasses.asdict(item.method),
+        "method": dataclasses.asdict(study.method(base)),
     }
 
 
