@@ -45,7 +45,7 @@ def show(task: Task) -> None:
     """Makes a table or figure."""
     study, name = load_study(task.arguments["study"]), task.arguments["part"]
     task.expect(part_task(study, name))
-    expect_results(study, (path for path in map(Path, task.inputs.values()) if is_result(path)))
+    expect_results(study, (path for path in map(Path, task.inputs.values()) if _is_result(path)))
     parts(study)[name].show(study, {name: Path(path) for name, path in task.outputs.items()})
 
 
@@ -72,11 +72,6 @@ def make_report(task: Task) -> None:
     report.make_report(study.source, task.output("html"), now.decides["targets"])
 
 
-def is_result(path: Path) -> bool:
-    """Whether a file that a part reads is a result of an evaluation, and not a training log."""
-    return path.suffix == ".json"
-
-
 def expect_results(study: Study, paths: Iterable[Path]) -> None:
     """Raises ResultError where a result is not what the study asks for under its path."""
     records = {path: read_result(path) for path in paths}
@@ -90,6 +85,11 @@ def expect_results(study: Study, paths: Iterable[Path]) -> None:
             )
         wanted[path] = evaluation.decided_by(study, run, paradigm)
     expect_made_for(records, wanted)
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file that a part reads is a result of an evaluation, and not a training log."""
+    return path.suffix == ".json"
 
 
 def reporting_identity(study: Study) -> dict[str, Any]:
