@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from e2mc.errors import InputError
 from e2mc.evaluation.information import Instrument
 from e2mc.study.parts import (
+    SVM,
     AnyParadigm,
     Arm,
     Base,
@@ -143,7 +144,7 @@ class Study(Model):
         from e2mc.methods import METHODS
         from e2mc.models import check_backbone
 
-        check_backbone(self.backbone)
+        check_backbone(self.backbone, *self._sizes(), len(self.data.normalisation.mean))
         for name, base in self.bases.items():
             where = f"bases.{name}.method"
             _known(base.method.name, METHODS, f"{where}.name")
@@ -182,6 +183,20 @@ class Study(Model):
                     f"images, the smallest part of a batch has {smallest}"
                 )
         return self
+
+    def _sizes(self) -> tuple[set[int], set[int]]:
+        """Sides of the images that the backbone takes, and of those whose map is needed."""
+        whole = {view.size for base in self.bases.values() for view in base.views}
+        maps = set()
+        for paradigm in self.paradigms.values():
+            size = self.data.view(paradigm.dataset).size
+            whole.add(size)
+            if isinstance(paradigm, SVM):
+                maps.add(size)
+            elif isinstance(paradigm, Linear) and paradigm.views is not None:
+                whole.add(paradigm.views.size)
+                maps |= {size, paradigm.views.size} if paradigm.spatial else set()
+        return whole, maps
 
     def _named(self) -> Iterator[tuple[str, tuple[Rows, ...], tuple[str, ...]]]:
         for name, table in self.tables.items():
