@@ -52,7 +52,7 @@ def _download(options: argparse.Namespace) -> Reply:
     if not isinstance(released, ReleasedCheckpoint):
         raise InputError(f"base {options.base!r} of study {study.name} is no released checkpoint")
     path = study.download_path(options.base)
-    source = download(released.url, path, expected_sha256=released.sha256)
+    source = download(released.url, path, archive=released.archive, expected_sha256=released.sha256)
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
     return Reply(text, {"file": str(path), **asdict(source)})
 
