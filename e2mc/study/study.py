@@ -164,7 +164,7 @@ class Study(Model):
     @model_validator(mode="after")
     def _can_be_built(self) -> Study:
         """Every criterion and every window fits, so that nothing fails hours later."""
-        check_backbone(self.backbone)
+        check_backbone(self.backbone, *self._sizes(), len(self.data.normalisation.mean))
         for name, base in self.bases.items():
             self._check_method(self.method(name), f"bases.{name}.method")
             if base.pretraining is not None:
@@ -206,6 +206,15 @@ class Study(Model):
             expect_buildable(method)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
+
+    def _sizes(self) -> tuple[set[int], set[int]]:
+        """Sides of the images that the backbone takes, and of those whose map is needed."""
+        whole = {view.size for base in self.bases.values() for view in base.views}
+        maps = set()
+        for paradigm in self.paradigms.values():
+            for side, spatial in paradigm.sides(self.data.view(paradigm.dataset).size):
+                (maps if spatial else whole).add(side)
+        return whole | maps, maps
 
     def _named(self) -> Iterator[tuple[str, tuple[Rows, ...], tuple[str, ...]]]:
         for name, table in self.tables.items():
