@@ -138,15 +138,29 @@ def once(make):
 
 def task_inputs(task):
     """The files that a task reads, for ``unpack``."""
-    return lambda wildcards: {name: as_input(path) for name, path in task(wildcards).inputs.items()}
+
+    def inputs(wildcards):
+        made = oldest([Path(path) for path in task(wildcards).outputs.values()])
+        paths = task(wildcards).inputs.items()
+        return {n: ancient(path) if stands(n, Path(path), made) else path for n, path in paths}
+
+    return inputs
 
 
-def as_input(path):
-    """A file as an input; of what counts by its content and not by its time, its existence."""
-    # a clone gives a shipped file an arbitrary time, and its hash has just been checked; a step
-    # compares what its images are
-    by_content = not Path(path).is_relative_to(ROOT) or Path(path) in DATASETS.values()
-    return ancient(path) if by_content else path
+def oldest(paths):
+    """When the oldest of some files was made; the beginning of time where one is missing."""
+    return min((path.stat().st_mtime if path.exists() else 0.0 for path in paths), default=0.0)
+
+
+def stands(name, path, made):
+    """Whether an input need no more than exist: nothing was made of an earlier version of it.
+
+    A clone gives a shipped checkpoint an arbitrary time, and its hash has just been checked. Images
+    that are prepared or listed again keep their file's time where they are the same.
+    """
+    if name == "checkpoint":
+        return not path.is_relative_to(ROOT)
+    return path in DATASETS.values() and path.exists() and path.stat().st_mtime <= made
 
 
 def nth_value(task, number):
