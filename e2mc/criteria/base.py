@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from e2mc.distributed import Group, all_gather, all_reduce_sum, world_size
-from e2mc.entropy import Mapping, block_covariance
+from e2mc.entropy import Mapping, block_covariance, transformed
 from e2mc.errors import InputError
 
 Terms = dict[str, tuple[float, Tensor]]  # name: (weight in the loss, value)
@@ -22,6 +23,29 @@ class CriterionOutput(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class _WithoutVmap(Function):
+    """The identity, which refuses to be one for each member of a batch of vmap."""
+
+    @staticmethod
+    def forward(x: Tensor, name: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, name: str) -> NoReturn:
+        raise InputError(
+            f"{name} remembers its batches in training mode and can only be given one at a time, "
+            f"found {info.batch_size} in torch.vmap: call eval() on the criterion first"
+        )
+
+
 class Criterion(nn.Module):
     """Add-on criterion of embeddings: `criterion(*views)` with one (N, D) tensor per view.
 
@@ -31,7 +55,9 @@ class Criterion(nn.Module):
     criterion computes in float32 (float64 stays float64).
 
     Under torch.compile there is no graph break on one process, and no check for NaN; the exchanges
-    between ranks break the graph. CPU and CUDA are meant; MPS is untested.
+    between ranks break the graph. It can be differentiated more than once (`create_graph=True`)
+    and inside the transforms of `torch.func`, where there is no check for NaN either. CPU and CUDA
+    are meant; MPS is untested.
 
     Attributes:
         views: which views the criterion wants: "global" for the large crops alone, or "all".
@@ -73,6 +99,14 @@ class Criterion(nn.Module):
     def total(self, x: Tensor) -> Tensor:
         """Sum over the ranks, with gradient."""
         return all_reduce_sum(x, self.group)
+
+    def remembered(self, x: Tensor) -> Tensor:
+        """What goes into a buffer, without gradient.
+
+        Raises:
+            ValueError: if it would be one for each member of a batch of vmap.
+        """
+        return _WithoutVmap.apply(x.detach(), type(self).__name__) if transformed() else x.detach()
 
     def covariance(
         self,
@@ -117,11 +151,12 @@ class Criterion(nn.Module):
     def _sizes(self, views: list[Tensor]) -> list[int]:
         """Number of rows on every rank, after a look for NaN and infinity on all of them."""
         n = views[0].shape[0]
-        check = self.check_finite and not torch.compiler.is_compiling()
+        check = self.check_finite and not (torch.compiler.is_compiling() or transformed())
         sizes = [n]
         if check or world_size(self.group) > 1:
             ends = [end for z in views for end in torch.aminmax(z.detach())] if check and n else []
-            finite = torch.stack([*ends, views[0].new_zeros(())]).isfinite().all()
+            zero = torch.zeros((), dtype=views[0].dtype, device=views[0].device)
+            finite = torch.stack([*ends, zero]).isfinite().all()
             # All ranks hear of it, or those without NaN would wait for the others forever.
             facts = all_gather(
                 torch.stack([torch.full_like(finite, n, dtype=torch.long), finite]), self.group

@@ -82,19 +82,20 @@ class CorInfoMax(Criterion):
         z = torch.stack([gather(view, self.group, sizes) for view in views]).double()
         v, n, d = z.shape
         identity = torch.eye(d, dtype=z.dtype, device=z.device)
-        if self.means.numel() == 0:
-            self.means = z.new_zeros(v, d)
-            self.covariances = (self.initial_variance * identity).repeat(v, 1, 1)
-        if self.means.shape != (v, d):
+        means, covariances = self.means, self.covariances
+        if means.numel() == 0:
+            means = torch.zeros(v, d, dtype=z.dtype, device=z.device)
+            covariances = (self.initial_variance * identity).repeat(v, 1, 1)
+        if means.shape != (v, d):
             raise InputError(
-                f"CorInfoMax has followed {tuple(self.means.shape)} (views, D) so far, found "
+                f"CorInfoMax has followed {tuple(means.shape)} (views, D) so far, found "
                 f"{(v, d)}; use one criterion per embedding."
             )
-        means = self.decay * self.means + (1 - self.decay) * z.mean(dim=1)
+        means = self.decay * means + (1 - self.decay) * z.mean(dim=1)
         centred = z - means[:, None]
-        covariances = self.decay * self.covariances + (1 - self.decay) / n * centred.mT @ centred
+        covariances = self.decay * covariances + (1 - self.decay) / n * centred.mT @ centred
         if self.training:
-            self.means, self.covariances = means.detach(), covariances.detach()
+            self.means, self.covariances = self.remembered(means), self.remembered(covariances)
         value = torch.logdet(covariances + self.epsilon * identity).sum() / d
         return {"log_determinant": (-self.weight, value.to(views[0].dtype))}
 

@@ -126,5 +126,5 @@ class SIGReg(Criterion):
             distance = (real - normal.to(t)).square() + imaginary.square()
             statistics.append(n * (distance @ (self.rule * normal).to(t)).mean())
         if self.training:
-            self.step += 1
+            self.step = self.step + 1
         return {"epps_pulley": (self.weight, torch.stack(statistics).mean())}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -90,6 +90,43 @@ def test_gradients(name):
     views = make_views(7, 3)
     # In eval mode, so that a running covariance stays as it is.
     assert gradcheck(lambda *views: create_criterion(name).eval()(*views).loss, views)
+
+
+@every
+@pytest.mark.parametrize("n, d", [(7, 3), (4, 9)])
+def test_second_derivatives(name, n, d):
+    criterion = create_criterion(name).eval()
+    assert gradgradcheck(lambda *views: criterion(*views).loss, make_views(n, d))
+
+
+@every
+def test_transforms_of_torch_func(name):
+    criterion, views = create_criterion(name).eval(), make_views(7, 3)
+
+    def loss(z1, z2):
+        return criterion(z1, z2).loss
+
+    gradients = torch.autograd.grad(loss(*views), views)
+    z1, z2 = (z.detach() for z in views)
+    for transform in (torch.func.grad, torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(loss, argnums=(0, 1))(z1, z2), gradients)
+    hessian = torch.autograd.functional.hessian(lambda z: loss(z, z2), z1)
+    torch.testing.assert_close(torch.func.hessian(loss)(z1, z2), hessian)
+    batches = [torch.stack([z, 2 * z]) for z in (z1, z2)]
+    expected = torch.stack([loss(z1, z2), loss(2 * z1, 2 * z2)])
+    torch.testing.assert_close(torch.vmap(loss)(*batches), expected)
+    of_each = torch.vmap(torch.func.grad(loss))(*batches)
+    torch.testing.assert_close(of_each[0], gradients[0])
+
+
+@every
+def test_transforms_move_a_state_as_a_call_does(name):
+    z1, z2 = (z.detach() for z in make_views(7, 3))
+    called, transformed = create_criterion(name), create_criterion(name)
+    called(z1, z2)
+    torch.func.grad(lambda z: transformed(z, z2).loss)(z1)
+    torch.testing.assert_close(transformed.state_dict(), called.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(transformed(z1, z2), called(z1, z2), rtol=0, atol=0)
 
 
 @every
