@@ -50,10 +50,12 @@ def checkpoint_values(study: Study, run: Run) -> dict[str, Any]:
 
 def conversion_values(study: Study, base: str) -> dict[str, Any]:
     """What decides the checkpoint of a base that comes from a file, apart from the file."""
-    item = study.bases[base]
-    assert item.checkpoint is not None
+    checkpoint = study.bases[base].checkpoint
+    assert checkpoint is not None
+    # where a file comes from makes no difference where it is known by its hash
+    place = {"archive", "url"} if getattr(checkpoint, "sha256", None) else {"archive"}
     return {
-        "checkpoint": item.checkpoint.model_dump(mode="json"),
+        "checkpoint": checkpoint.model_dump(mode="json", exclude=place),
         "backbone": study.backbone,
         "method": dataclasses.asdict(study.method(base)),
     }
