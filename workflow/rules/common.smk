@@ -14,7 +14,7 @@ from e2mc.errors import ExpectedError
 from e2mc.reporting import made, parts
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
-from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.evaluation import evaluation_task, to_score
 from e2mc.steps.reporting import part_task, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (

@@ -8,6 +8,11 @@ def scoring(paradigms):
     return once(task)
 
 
+def scored(paradigms):
+    """Says which results of a job are made anew; the others stand."""
+    return lambda wildcards, input: ", ".join(to_score(STUDY, run_of(wildcards), paradigms))
+
+
 for job, paradigms in STUDY.evaluation_jobs().items():
     SCORING = scoring(paradigms)
 
@@ -33,7 +38,8 @@ for job, paradigms in STUDY.evaluation_jobs().items():
             runtime=ON_IMAGES["runtime"],
         params:
             **task_params(SCORING, job),
+            scored=scored(paradigms),
         message:
-            f"Scoring {{wildcards.base}} {{wildcards.arm}} {{wildcards.seeds}}: {', '.join(paradigms)}"
+            "Scoring {wildcards.base} {wildcards.arm} {wildcards.seeds}: {params.scored}"
         script:
             "../scripts/run.py"
