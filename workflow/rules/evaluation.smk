@@ -1,18 +1,3 @@
-def scoring(paradigms):
-    """Makes the task that scores a run under some paradigms."""
-
-    def task(wildcards):
-        run = run_of(wildcards)
-        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
-
-    return once(task)
-
-
-def scored(paradigms):
-    """Says which results of a job are made anew; the others stand."""
-    return lambda wildcards, input: ", ".join(to_score(STUDY, run_of(wildcards), paradigms))
-
-
 for job, paradigms in STUDY.evaluation_jobs().items():
     SCORING = scoring(paradigms)
 
