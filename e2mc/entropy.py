@@ -209,7 +209,7 @@ def _sort(x: Tensor) -> tuple[Tensor, Tensor]:
     # position.
     bits = x.view(torch.int32)
     bits = bits ^ (bits >> 31).bitwise_and_(0x7FFFFFFF)
-    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1]))
+    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1], device=x.device))
     order = keys.sort(dim=1).values.bitwise_and_(0xFFFFFFFF)
     return x.gather(1, order), order
 

@@ -56,8 +56,9 @@ class Criterion(nn.Module):
 
     Under torch.compile there is no graph break on one process, and no check for NaN; the exchanges
     between ranks break the graph. It can be differentiated more than once (`create_graph=True`)
-    and inside the transforms of `torch.func`, where there is no check for NaN either. CPU and CUDA
-    are meant; MPS is untested.
+    and inside the transforms of `torch.func`, where there is no check for NaN either. Activation
+    checkpointing gives the same gradients, and moves a state once. CPU and CUDA are meant; MPS is
+    untested.
 
     Attributes:
         views: which views the criterion wants: "global" for the large crops alone, or "all".
@@ -73,6 +74,7 @@ class Criterion(nn.Module):
         super().__init__()
         self.group = group
         self.check_finite = check_finite
+        self._last_batch: Tensor | None = None  # what tells it from others, see `recomputed`
 
     def forward(self, *views: Tensor) -> CriterionOutput:
         """Compute the loss of one embedding per view.
@@ -99,6 +101,31 @@ class Criterion(nn.Module):
     def total(self, x: Tensor) -> Tensor:
         """Sum over the ranks, with gradient."""
         return all_reduce_sum(x, self.group)
+
+    def recomputed(self, views: list[Tensor]) -> bool:
+        """Whether activation checkpointing repeats the last call in training mode.
+
+        A criterion that remembers its batches asks this in `compute`: what such a call would do to
+        its state has been done. Calls within a backward pass are repetitions.
+
+        Raises:
+            ValueError: if it repeats a call before the last one, whose state is gone.
+        """
+        if not self.training or torch.compiler.is_compiling() or transformed():
+            return False
+        batch = torch.stack([z.detach().sum(dim=0) for z in views])
+        if torch._C._current_graph_task_id() == -1:
+            self._last_batch = batch
+            return False
+        last = self._last_batch
+        # a repetition may differ in its last digits
+        if last is None or last.shape != batch.shape or (batch - last).norm() > 1e-4 * last.norm():
+            raise InputError(
+                f"{type(self).__name__} remembers its batches in training mode and was called "
+                "again before activation checkpointing repeated this call: call it outside of "
+                "the part that is checkpointed, or do one backward pass after each call"
+            )
+        return True
 
     def remembered(self, x: Tensor) -> Tensor:
         """What goes into a buffer, without gradient.

@@ -191,6 +191,16 @@ def test_degenerate_embeddings_stay_finite(name, embedding):
 
 
 @every
+def test_default_device_is_not_where_things_are_computed(name):
+    views = [z.detach().float() for z in make_views(12, 5)]
+    expected = create_criterion(name)(*views)
+    criterion = create_criterion(name)
+    with torch.device("meta"):
+        out = criterion(*views)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+@every
 def test_nan_raises_with_count_and_first_position(name):
     z = torch.randn(6, 4)
     bad = z.clone()
