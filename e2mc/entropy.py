@@ -370,6 +370,8 @@ def _with_graph(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise InputError(f"expected a real (N, D) tensor, found a value of type {type(x).__name__}")
     if x.ndim != 2 or x.shape[0] < 2 or not x.is_floating_point():
         raise InputError(
             f"expected a real (N, D) tensor with N >= 2, found {x.dtype} of shape {tuple(x.shape)}."

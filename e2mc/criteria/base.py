@@ -81,14 +81,16 @@ class Criterion(nn.Module):
 
         Args:
             views: (N_r, D) each, not normalised, all of one shape; the ranks together have at
-                least 2 rows.
+                least 2 rows. Of several precisions the widest is taken, or float32.
 
         Raises:
-            ValueError: if shapes or dtypes do not fit, or a value is not finite.
+            ValueError: if it is not tensors that are given, their shapes, dtypes or devices do not
+                fit, or a value is not finite.
         """
-        self._check_shapes(views)
+        self._check_views(views)
         with torch.autocast(views[0].device.type, enabled=False):
-            wide = [z if z.dtype == torch.float64 else z.float() for z in views]
+            double = any(z.dtype == torch.float64 for z in views)
+            wide = [z.double() if double else z.float() for z in views]
             terms = self.compute(wide, self._sizes(wide))
             # Not 1 * term: the compiler would return the term itself, and so the detached one.
             loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
@@ -162,7 +164,14 @@ class Criterion(nn.Module):
             total=self.total,
         )
 
-    def _check_shapes(self, views: Sequence[Tensor]) -> None:
+    def _check_views(self, views: Sequence[Tensor]) -> None:
+        for z in views:
+            if not isinstance(z, Tensor):
+                raise InputError(
+                    f"{type(self).__name__} expects one (N, D) tensor per view, found a value of "
+                    f"type {type(z).__name__}: call criterion(z1, z2), or criterion(*views) with a "
+                    "list of views"
+                )
         shapes = [tuple(z.shape) for z in views]
         if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
             raise InputError(
@@ -173,6 +182,11 @@ class Criterion(nn.Module):
             raise InputError(
                 f"{type(self).__name__} expects real embeddings, found "
                 f"{', '.join(str(z.dtype) for z in views)}."
+            )
+        if len({z.device for z in views}) > 1:
+            raise InputError(
+                f"{type(self).__name__} expects all views on one device, found "
+                f"{', '.join(str(z.device) for z in views)}."
             )
 
     def _sizes(self, views: list[Tensor]) -> list[int]:

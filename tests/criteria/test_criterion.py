@@ -171,6 +171,25 @@ def test_half_precision_is_left(name, dtype):
 
 @every
 @pytest.mark.parametrize(
+    "dtypes, widest",
+    [
+        ((torch.float32, torch.float64), torch.float64),
+        ((torch.float64, torch.bfloat16), torch.float64),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.float16, torch.bfloat16), torch.float32),
+    ],
+)
+def test_of_several_precisions_the_widest_is_taken(name, dtypes, widest):
+    views = [z.detach().to(dtype).requires_grad_() for z, dtype in zip(make_views(9, 4), dtypes)]
+    out, gradients = run(create_criterion(name), views)
+    expected = create_criterion(name)(*[z.to(widest) for z in views])
+    assert out.loss.dtype == widest
+    assert [g.dtype for g in gradients] == list(dtypes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+@every
+@pytest.mark.parametrize(
     "embedding",
     [
         torch.zeros(8, 5),
@@ -228,6 +247,12 @@ def test_wrong_shapes_raise(name):
         ((z[0],), r"found \(4,\)"),
         ((z[:, :0],), r"found \(6, 0\)"),
         ((z.long(),), "found torch.int64"),
+        (([z, z],), r"found a value of type list: .* criterion\(\*views\)"),
+        (((z, z),), "found a value of type tuple"),
+        ((z, None), "found a value of type NoneType"),
+        ((z.numpy(), z), "found a value of type ndarray"),
+        ((z, z.to("meta")), "on one device, found cpu, meta"),
+        ((z.to(torch.complex64),), "found torch.complex64"),
         ((z[:1],), "at least 2 rows, found 1"),
     ]:
         with pytest.raises(ValueError, match=message):
