@@ -87,11 +87,12 @@ class Copy:
         (self.folder / name).write_text(text, encoding="utf-8")
         return name
 
-    def edit(self, file: str, before: str, after: str) -> None:
+    def insert(self, file: str, after: str, text: str) -> None:
+        """Writes a text into a file, after the one place where a pattern is found."""
         path = self.folder / file
-        text = path.read_text(encoding="utf-8")
-        assert text.count(before) == 1, f"{file}: {before!r}"
-        path.write_text(text.replace(before, after), encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
+        [place] = re.finditer(after, content, re.MULTILINE)
+        path.write_text(content[: place.end()] + text + content[place.end() :], encoding="utf-8")
 
     def run(self, *words: str) -> str:
         """What a program of this Python says."""
@@ -130,15 +131,15 @@ def test_paradigm_of_the_page_is_one_file_one_line_and_one_column(copy):
     copy.add(r"tests/evaluation/test_c\w+\.py", block(2, "python"))
     name = block(1, "python").strip().rstrip(",").split()[-1]
     registry = "e2mc/evaluation/__init__.py"
-    [line] = [line for line in (copy.folder / registry).read_text().splitlines() if '"knn"' in line]
-    copy.edit(registry, f"{line}\n", f"{line}\n    {block(1, 'python')}")
-    first = "from e2mc.evaluation.embeddings import Embeddings\n"
-    copy.edit(registry, first, f"from e2mc.evaluation.{Path(file).stem} import {name}\n{first}")
-
-    copy.edit("studies/fashion.yaml", "\nparadigms:\n", f"\nparadigms:\n  {block(0, 'yaml')}")
+    copy.insert(registry, r"^PARADIGMS: .*\{\n", f"    {block(1, 'python')}")
+    copy.insert(
+        registry,
+        r"^from __future__ .*\n\n",
+        f"from e2mc.evaluation.{Path(file).stem} import {name}\n",
+    )
     column = block(0, "yaml").partition(":")[0]
-    columns = "columns: [linear_1, linear_10, linear_100, semisup_1,"
-    copy.edit("studies/fashion.yaml", columns, columns.replace("[", f"[{column}, "))
+    copy.insert("studies/fashion.yaml", r"^paradigms:\n", f"  {block(0, 'yaml')}")
+    copy.insert("studies/fashion.yaml", r"^  table1:\n(?:    .*\n)*?    columns: \[", f"{column}, ")
     copy.run("-m", "pytest", "tests/evaluation/test_centroid.py")
 
     [[_, *schema, into, _]] = commands(0)
@@ -151,7 +152,7 @@ def test_paradigm_of_the_page_is_one_file_one_line_and_one_column(copy):
     ]
     assert all(50 < s["value"] <= 100 for s in scores)  # 10 by chance
 
-    copy.edit(file, '"top1", value,', '"top1", value / 2,')
+    copy.insert(file, r'score\("top1", ', "0.5 * ")
     copy.run("-m", *workflow)
     after = copy.results()
     assert {name for name in after if after[name] != before[name]} == {column}
