@@ -52,7 +52,10 @@ def _download(options: argparse.Namespace) -> Reply:
     task = download_task(study, options.base)
     task.perform()
     path = task.output("original")
-    source = download(task.decides["url"], path, expected_sha256=task.decides["sha256"])
+    decided = task.decides
+    source = download(
+        decided["url"], path, archive=decided["archive"], expected_sha256=decided["sha256"]
+    )
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
     return Reply(text, {"file": str(path), **asdict(source)})
 

@@ -40,7 +40,7 @@ def download_task(study: Study, base: str) -> Task:
         {"study": study.source, "base": base},
         {},
         {"original": study.download_path(base)},
-        {"url": released.url, "sha256": released.sha256},
+        {"url": released.url, "archive": released.archive, "sha256": released.sha256},
         {},  # whatever fetches it, it is checked
     )
 
@@ -50,7 +50,12 @@ def download_base(task: Task) -> None:
     study = load_study(task.arguments["study"])
     task.expect(download_task(study, task.arguments["base"]))
     decided = task.decides
-    download(decided["url"], task.output("original"), expected_sha256=decided["sha256"])
+    download(
+        decided["url"],
+        task.output("original"),
+        archive=decided["archive"],
+        expected_sha256=decided["sha256"],
+    )
 
 
 def conversion_task(study: Study, base: str) -> Task:
@@ -78,7 +83,7 @@ def convert_base(task: Task) -> None:
     task.expect(conversion_task(study, base))
     original, item = task.input("original"), study.bases[base]
     source = item.checkpoint
-    params = item.method.params
+    params = study.method(base).params
     if isinstance(source, ReleasedCheckpoint):
         converted = convert_released(
             original,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from e2mc.checkpoints.checkpoint import Checkpoint
-from e2mc.errors import InputError
 from e2mc.study import BASE_ARM, Run, ShippedCheckpoint, Study, load_study
-from e2mc.task import Task, differences, listed, plain
+from e2mc.task import Task, expect_made_for, plain
 
 
 def named_run(task: Task) -> tuple[Study, Run]:
@@ -53,7 +51,7 @@ def conversion_values(study: Study, base: str) -> dict[str, Any]:
     return {
         "checkpoint": item.checkpoint.model_dump(mode="json"),
         "backbone": study.backbone,
-        "method": dataclasses.asdict(item.method),
+        "method": dataclasses.asdict(study.method(base)),
     }
 
 
@@ -68,23 +66,7 @@ def _shipped_values(study: Study, run: Run) -> dict[str, Any]:
 def expect_checkpoint_of(study: Study, run: Run, path: Path, checkpoint: Checkpoint) -> None:
     """Raises InputError where a file is not the checkpoint of a run that the study asks for."""
     if path == study.trained_path(run):
-        expect_made_for(path, checkpoint.made_with, training_values(study, run))
+        expect_made_for(path, checkpoint.made_with, plain(training_values(study, run)))
     elif path == study.converted_path(run.base):
-        expect_made_for(path, checkpoint.made_with, conversion_values(study, run.base))
+        expect_made_for(path, checkpoint.made_with, plain(conversion_values(study, run.base)))
     # else it is shipped, and its hash has been checked
-
-
-def expect_made_for(path: Path, said: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
-    """Raises InputError where a file was made with other values than those that are wanted.
-
-    Args:
-        path: the file.
-        said: what it says of itself; None where it says nothing, such as a published one.
-        wanted: what the study asks for.
-    """
-    found = [] if said is None else differences(said, plain(wanted))
-    if found:
-        raise InputError(
-            f"{path} was made with other values than the study has: {listed(found)}: delete it to "
-            "have it made again, or change the study back"
-        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from e2mc.checkpoints.own import KeyMap
 from e2mc.checkpoints.released import FORMATS
@@ -223,6 +224,9 @@ class ReleasedCheckpoint(Model):
     sha256: Sha256 | None = Field(
         None, description="null: recorded at the first download, checked ever after"
     )
+    archive: str | None = Field(
+        None, pattern="^https?://", description="a second address, where the first has it no more"
+    )
     epochs: int | None = Field(
         None, ge=1, description="epochs of its pre-training, where the file does not say"
     )
@@ -232,7 +236,7 @@ class OwnCheckpoint(Model):
     """A state dict of one's own, of any backbone; heads that it lacks are created fresh."""
 
     kind: Literal["own"]
-    path: str
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
     keys: KeyMap = KeyMap()
     epochs: int = Field(0, ge=0, description="epochs of its pre-training")
     head_seed: Seed = Field(0, description="decides the weights of fresh heads")
