@@ -15,7 +15,12 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
 # pages whose commands need the files that they tell one to write; they have tests of their own
-EXTENDING = ("add-a-criterion.md", "add-a-figure.md", "add-a-method.md")
+EXTENDING = (
+    "add-a-criterion.md",
+    "add-a-figure.md",
+    "add-a-method.md",
+    "add-a-paradigm.md",
+)
 # data that are not here
 NOT_HERE = {"check-data", "download", "convert"}
 
