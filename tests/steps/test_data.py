@@ -15,8 +15,8 @@ import trees
 
 from e2mc.data.errors import DataError
 from e2mc.data.images import Splits
-from e2mc.state import sha256
 from e2mc.errors import InputError
+from e2mc.state import sha256
 from e2mc.steps.data import check_data, index_task, preparation_task
 from e2mc.study import load_study
 
