@@ -82,19 +82,26 @@ class CorInfoMax(Criterion):
         z = torch.stack([gather(view, self.group, sizes) for view in views]).double()
         v, n, d = z.shape
         identity = torch.eye(d, dtype=z.dtype, device=z.device)
-        if self.means.numel() == 0:
-            self.means = z.new_zeros(v, d)
-            self.covariances = (self.initial_variance * identity).repeat(v, 1, 1)
-        if self.means.shape != (v, d):
+        means, covariances = self.means, self.covariances
+        if means.numel() == 0:
+            means = torch.zeros(v, d, dtype=z.dtype, device=z.device)
+            covariances = (self.initial_variance * identity).repeat(v, 1, 1)
+        if means.shape != (v, d):
             raise InputError(
-                f"CorInfoMax has followed {tuple(self.means.shape)} (views, D) so far, found "
+                f"CorInfoMax has followed {tuple(means.shape)} (views, D) so far, found "
                 f"{(v, d)}; use one criterion per embedding."
             )
-        means = self.decay * self.means + (1 - self.decay) * z.mean(dim=1)
+        # What has come already stays as it is when the same batch is seen again for its gradient.
+        again = self.recomputed(views)
+        move = (1 - self.decay) * z.mean(dim=1)
+        means = means + (move - move.detach()) if again else self.decay * means + move
         centred = z - means[:, None]
-        covariances = self.decay * self.covariances + (1 - self.decay) / n * centred.mT @ centred
-        if self.training:
-            self.means, self.covariances = means.detach(), covariances.detach()
+        move = (1 - self.decay) / n * centred.mT @ centred
+        covariances = (
+            covariances + (move - move.detach()) if again else self.decay * covariances + move
+        )
+        if self.training and not again:
+            self.means, self.covariances = self.remembered(means), self.remembered(covariances)
         value = torch.logdet(covariances + self.epsilon * identity).sum() / d
         return {"log_determinant": (-self.weight, value.to(views[0].dtype))}
 

@@ -51,7 +51,7 @@ class E2MC(Criterion):
     precision and torch.compile.
 
     Complexity: per view O(D N log N + N D min(N, D)), over the W ranks; two (N, D) tensors are
-    kept for the backward pass, and no D x D matrix is made where N < D.
+    kept beside the embeddings for the backward pass, and no D x D matrix is made where N < D.
 
     Reference: Chakraborty et al., 2024 (arXiv 2411.15931); official code github.com/deepc94/e2mc,
     `get_ent_and_cov_loss`.

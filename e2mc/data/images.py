@@ -111,7 +111,11 @@ class Splits:
     lists: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Writes the data set with its digest; a file that holds the same bytes stays untouched."""
+        """Writes the data set with its digest.
+
+        A file that holds the same bytes stays untouched, and one that lists the same images in
+        another folder keeps its time: what depends on a data set depends on its content.
+        """
         from e2mc.state import atomic_path
 
         content: dict[str, object] = {"classes": list(self.train.classes), "lists": self.lists}
@@ -123,8 +127,11 @@ class Splits:
         torch.save(content, saved)
         if path.is_file() and path.read_bytes() == saved.getbuffer():
             return
+        former = _time_of(path, content["digest"])
         with atomic_path(path) as temporary:
             temporary.write_bytes(saved.getbuffer())
+        if former is not None:
+            os.utime(path, ns=(former, former))
 
     @classmethod
     def load(cls, path: Path) -> Splits:
@@ -203,6 +210,14 @@ def read_digest(path: Path) -> str:
     Raises DataError as ``Splits.load`` does.
     """
     return _read(path).get("digest") or content_digest(Splits.load(path))  # older files have none
+
+
+def _time_of(path: Path, digest: object) -> int | None:
+    """When a data set was saved, in nanoseconds; None where it is not there or of other images."""
+    try:
+        return path.stat().st_mtime_ns if read_digest(path) == digest else None
+    except (FileNotFoundError, DataError):
+        return None
 
 
 def _bytes(tensor: Tensor) -> bytes:

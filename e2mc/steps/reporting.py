@@ -12,6 +12,7 @@ from e2mc.reporting import made, parts, report, report_targets
 from e2mc.reporting.results import ResultError, read_result, run_of
 from e2mc.steps import evaluation
 from e2mc.steps.code import code_of
+from e2mc.steps.decides import expect_images
 from e2mc.study import Study, load_study
 from e2mc.task import Task, expect_made_for
 
@@ -83,6 +84,7 @@ def expect_results(study: Study, paths: Iterable[Path]) -> None:
                 "delete it and run again"
             )
         expect_made_for(path, record["decided_by"], evaluation.decided_by(study, run, paradigm))
+        expect_images(study, path, record.get("images", {}))
 
 
 def _is_result(path: Path) -> bool:

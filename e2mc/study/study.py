@@ -43,7 +43,7 @@ from e2mc.study.parts import (
     check_channels,
 )
 from e2mc.training.batches import smallest_part
-from e2mc.training.spec import Component, TrainingSpec
+from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
 
@@ -210,7 +210,7 @@ class Study(Model):
     def _sizes(self) -> tuple[set[int], set[int]]:
         """Sides of the images that the backbone takes, and of those whose map is needed."""
         whole = {view.size for base in self.bases.values() for view in base.views}
-        maps = set()
+        maps: set[int] = set()
         for paradigm in self.paradigms.values():
             for side, spatial in paradigm.sides(self.data.view(paradigm.dataset).size):
                 (maps if spatial else whole).add(side)
@@ -336,34 +336,20 @@ class Study(Model):
         changes: dict[str, Any] = {}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
-            changes = {
-                key: value
-                for key, value in (("epochs", arm.epochs), ("batch_size", arm.batch_size))
-                if value is not None
-            }
+            given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
+            changes = {key: value for key, value in given.items() if value is not None}
             if arm.lr is not None:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
-        seed = run.base_seed if run.continuation_seed is None else run.continuation_seed
-        spec = TrainingSpec(
+        of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
+        return TrainingSpec(
             backbone=self.backbone,
             method=self._method(run),
             views=base.views,
             normalisation=base.normalisation or self.data.normalisation,
-            optimizer=recipe.optimizer,
-            schedule=recipe.schedule,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            drop_last=recipe.drop_last,
-            precision=recipe.precision,
-            compile=recipe.compile,
-            micro_batches=recipe.micro_batches,
-            augmentation_streams=recipe.augmentation_streams,
             criteria=self._criteria(run),
-            restore_optimizer=recipe.restore_optimizer,
-            keep_optimizer=recipe.keep_optimizer,
-            seed=seed,
+            seed=run.base_seed if run.continuation_seed is None else run.continuation_seed,
+            **of_recipe | changes,
         )
-        return dataclasses.replace(spec, **changes)
 
     def entropy_mapping(self, base: str) -> str:
         """The map of the first arm with E2MC, under which all arms of a base are measured."""

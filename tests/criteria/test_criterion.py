@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -93,6 +93,43 @@ def test_gradients(name):
 
 
 @every
+@pytest.mark.parametrize("n, d", [(7, 3), (4, 9)])
+def test_second_derivatives(name, n, d):
+    criterion = create_criterion(name).eval()
+    assert gradgradcheck(lambda *views: criterion(*views).loss, make_views(n, d))
+
+
+@every
+def test_transforms_of_torch_func(name):
+    criterion, views = create_criterion(name).eval(), make_views(7, 3)
+
+    def loss(z1, z2):
+        return criterion(z1, z2).loss
+
+    gradients = torch.autograd.grad(loss(*views), views)
+    z1, z2 = (z.detach() for z in views)
+    for transform in (torch.func.grad, torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(loss, argnums=(0, 1))(z1, z2), gradients)
+    hessian = torch.autograd.functional.hessian(lambda z: loss(z, z2), z1)
+    torch.testing.assert_close(torch.func.hessian(loss)(z1, z2), hessian)
+    batches = [torch.stack([z, 2 * z]) for z in (z1, z2)]
+    expected = torch.stack([loss(z1, z2), loss(2 * z1, 2 * z2)])
+    torch.testing.assert_close(torch.vmap(loss)(*batches), expected)
+    of_each = torch.vmap(torch.func.grad(loss))(*batches)
+    torch.testing.assert_close(of_each[0], gradients[0])
+
+
+@every
+def test_transforms_move_a_state_as_a_call_does(name):
+    z1, z2 = (z.detach() for z in make_views(7, 3))
+    called, transformed = create_criterion(name), create_criterion(name)
+    called(z1, z2)
+    torch.func.grad(lambda z: transformed(z, z2).loss)(z1)
+    torch.testing.assert_close(transformed.state_dict(), called.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(transformed(z1, z2), called(z1, z2), rtol=0, atol=0)
+
+
+@every
 def test_loss_is_made_of_terms_that_carry_no_gradient(name):
     criterion = CRITERIA[name]
     weights = [key for key in criterion.__init__.__annotations__ if key.endswith("weight")]
@@ -134,6 +171,25 @@ def test_half_precision_is_left(name, dtype):
 
 @every
 @pytest.mark.parametrize(
+    "dtypes, widest",
+    [
+        ((torch.float32, torch.float64), torch.float64),
+        ((torch.float64, torch.bfloat16), torch.float64),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.float16, torch.bfloat16), torch.float32),
+    ],
+)
+def test_of_several_precisions_the_widest_is_taken(name, dtypes, widest):
+    views = [z.detach().to(dtype).requires_grad_() for z, dtype in zip(make_views(9, 4), dtypes)]
+    out, gradients = run(create_criterion(name), views)
+    expected = create_criterion(name)(*[z.to(widest) for z in views])
+    assert out.loss.dtype == widest
+    assert [g.dtype for g in gradients] == list(dtypes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+@every
+@pytest.mark.parametrize(
     "embedding",
     [
         torch.zeros(8, 5),
@@ -151,6 +207,16 @@ def test_degenerate_embeddings_stay_finite(name, embedding):
     out, gradients = run(create_criterion(name), views)
     assert out.loss.isfinite()
     assert all(g.isfinite().all() for g in gradients)
+
+
+@every
+def test_default_device_is_not_where_things_are_computed(name):
+    views = [z.detach().float() for z in make_views(12, 5)]
+    expected = create_criterion(name)(*views)
+    criterion = create_criterion(name)
+    with torch.device("meta"):
+        out = criterion(*views)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
 
 
 @every
@@ -181,6 +247,12 @@ def test_wrong_shapes_raise(name):
         ((z[0],), r"found \(4,\)"),
         ((z[:, :0],), r"found \(6, 0\)"),
         ((z.long(),), "found torch.int64"),
+        (([z, z],), r"found a value of type list: .* criterion\(\*views\)"),
+        (((z, z),), "found a value of type tuple"),
+        ((z, None), "found a value of type NoneType"),
+        ((z.numpy(), z), "found a value of type ndarray"),
+        ((z, z.to("meta")), "on one device, found cpu, meta"),
+        ((z.to(torch.complex64),), "found torch.complex64"),
         ((z[:1],), "at least 2 rows, found 1"),
     ]:
         with pytest.raises(ValueError, match=message):

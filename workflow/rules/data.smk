@@ -1,8 +1,3 @@
-def dataset_folder(dataset):
-    """Where the files of a data set are, from config.yaml; None where it does not say."""
-    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
-
-
 if ON_DISK:
     INDEX = once(
         lambda wildcards: index_task(STUDY, wildcards.dataset, dataset_folder(wildcards.dataset))
