@@ -209,7 +209,7 @@ def _sort(x: Tensor) -> tuple[Tensor, Tensor]:
     # position.
     bits = x.view(torch.int32)
     bits = bits ^ (bits >> 31).bitwise_and_(0x7FFFFFFF)
-    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1]))
+    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1], device=x.device))
     order = keys.sort(dim=1).values.bitwise_and_(0xFFFFFFFF)
     return x.gather(1, order), order
 
@@ -370,6 +370,8 @@ def _with_graph(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise InputError(f"expected a real (N, D) tensor, found a value of type {type(x).__name__}")
     if x.ndim != 2 or x.shape[0] < 2 or not x.is_floating_point():
         raise InputError(
             f"expected a real (N, D) tensor with N >= 2, found {x.dtype} of shape {tuple(x.shape)}."

@@ -246,5 +246,7 @@ def check_options(
 
 
 def _check_rows(z: Tensor) -> None:
+    if not isinstance(z, Tensor):
+        raise InputError(f"expected a real (N, D) tensor, found a value of type {type(z).__name__}")
     if z.ndim != 2 or z.shape[1] < 1 or not z.is_floating_point():
         raise InputError(f"expected a real (N, D) tensor, found {z.dtype} of {tuple(z.shape)}.")

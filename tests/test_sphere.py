@@ -149,6 +149,7 @@ def test_wrong_arguments_raise():
     for arguments, message in [
         ((z, 1.0, "plug-in", "torus"), "'torus'"),
         ((z[0],), "real .* tensor"),
+        (([z, z],), "found a value of type list"),
         ((z, -1.0), "positive"),
     ]:
         with pytest.raises(ValueError, match=message):

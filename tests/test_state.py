@@ -91,6 +91,12 @@ def test_fingerprints():
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
 
 
+def test_seeds_from_fingerprints_stay_as_they_are():
+    """They decide orders and views, and state.py is in no version of the code."""
+    assert fingerprint({"seed": 0, "position": 0}) == "a0172f2ecedf"
+    assert fingerprint({"seed": 3, "epoch": 2, "position": 1}) == "3f04a5600f75"
+
+
 def test_sha256(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -56,8 +56,9 @@ class Criterion(nn.Module):
 
     Under torch.compile there is no graph break on one process, and no check for NaN; the exchanges
     between ranks break the graph. It can be differentiated more than once (`create_graph=True`)
-    and inside the transforms of `torch.func`, where there is no check for NaN either. CPU and CUDA
-    are meant; MPS is untested.
+    and inside the transforms of `torch.func`, where there is no check for NaN either. Activation
+    checkpointing gives the same gradients, and moves a state once. CPU and CUDA are meant; MPS is
+    untested.
 
     Attributes:
         views: which views the criterion wants: "global" for the large crops alone, or "all".
@@ -73,20 +74,23 @@ class Criterion(nn.Module):
         super().__init__()
         self.group = group
         self.check_finite = check_finite
+        self._last_batch: Tensor | None = None  # what tells it from others, see `recomputed`
 
     def forward(self, *views: Tensor) -> CriterionOutput:
         """Compute the loss of one embedding per view.
 
         Args:
             views: (N_r, D) each, not normalised, all of one shape; the ranks together have at
-                least 2 rows.
+                least 2 rows. Of several precisions the widest is taken, or float32.
 
         Raises:
-            ValueError: if shapes or dtypes do not fit, or a value is not finite.
+            ValueError: if it is not tensors that are given, their shapes, dtypes or devices do not
+                fit, or a value is not finite.
         """
-        self._check_shapes(views)
+        self._check_views(views)
         with torch.autocast(views[0].device.type, enabled=False):
-            wide = [z if z.dtype == torch.float64 else z.float() for z in views]
+            double = any(z.dtype == torch.float64 for z in views)
+            wide = [z.double() if double else z.float() for z in views]
             terms = self.compute(wide, self._sizes(wide))
             # Not 1 * term: the compiler would return the term itself, and so the detached one.
             loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
@@ -99,6 +103,31 @@ class Criterion(nn.Module):
     def total(self, x: Tensor) -> Tensor:
         """Sum over the ranks, with gradient."""
         return all_reduce_sum(x, self.group)
+
+    def recomputed(self, views: list[Tensor]) -> bool:
+        """Whether activation checkpointing repeats the last call in training mode.
+
+        A criterion that remembers its batches asks this in `compute`: what such a call would do to
+        its state has been done. Calls within a backward pass are repetitions.
+
+        Raises:
+            ValueError: if it repeats a call before the last one, whose state is gone.
+        """
+        if not self.training or torch.compiler.is_compiling() or transformed():
+            return False
+        batch = torch.stack([z.detach().sum(dim=0) for z in views])
+        if torch._C._current_graph_task_id() == -1:
+            self._last_batch = batch
+            return False
+        last = self._last_batch
+        # a repetition may differ in its last digits
+        if last is None or last.shape != batch.shape or (batch - last).norm() > 1e-4 * last.norm():
+            raise InputError(
+                f"{type(self).__name__} remembers its batches in training mode and was called "
+                "again before activation checkpointing repeated this call: call it outside of "
+                "the part that is checkpointed, or do one backward pass after each call"
+            )
+        return True
 
     def remembered(self, x: Tensor) -> Tensor:
         """What goes into a buffer, without gradient.
@@ -135,7 +164,14 @@ class Criterion(nn.Module):
             total=self.total,
         )
 
-    def _check_shapes(self, views: Sequence[Tensor]) -> None:
+    def _check_views(self, views: Sequence[Tensor]) -> None:
+        for z in views:
+            if not isinstance(z, Tensor):
+                raise InputError(
+                    f"{type(self).__name__} expects one (N, D) tensor per view, found a value of "
+                    f"type {type(z).__name__}: call criterion(z1, z2), or criterion(*views) with a "
+                    "list of views"
+                )
         shapes = [tuple(z.shape) for z in views]
         if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
             raise InputError(
@@ -146,6 +182,11 @@ class Criterion(nn.Module):
             raise InputError(
                 f"{type(self).__name__} expects real embeddings, found "
                 f"{', '.join(str(z.dtype) for z in views)}."
+            )
+        if len({z.device for z in views}) > 1:
+            raise InputError(
+                f"{type(self).__name__} expects all views on one device, found "
+                f"{', '.join(str(z.device) for z in views)}."
             )
 
     def _sizes(self, views: list[Tensor]) -> list[int]:

@@ -91,10 +91,16 @@ class CorInfoMax(Criterion):
                 f"CorInfoMax has followed {tuple(means.shape)} (views, D) so far, found "
                 f"{(v, d)}; use one criterion per embedding."
             )
-        means = self.decay * means + (1 - self.decay) * z.mean(dim=1)
+        # What has come already stays as it is when the same batch is seen again for its gradient.
+        again = self.recomputed(views)
+        move = (1 - self.decay) * z.mean(dim=1)
+        means = means + (move - move.detach()) if again else self.decay * means + move
         centred = z - means[:, None]
-        covariances = self.decay * covariances + (1 - self.decay) / n * centred.mT @ centred
-        if self.training:
+        move = (1 - self.decay) / n * centred.mT @ centred
+        covariances = (
+            covariances + (move - move.detach()) if again else self.decay * covariances + move
+        )
+        if self.training and not again:
             self.means, self.covariances = self.remembered(means), self.remembered(covariances)
         value = torch.logdet(covariances + self.epsilon * identity).sum() / d
         return {"log_determinant": (-self.weight, value.to(views[0].dtype))}

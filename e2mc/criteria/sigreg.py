@@ -116,7 +116,9 @@ class SIGReg(Criterion):
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         n, d = sum(sizes), views[0].shape[1]
-        directions = random_directions(d, self.directions, self.step).to(views[0])
+        again = self.recomputed(views)
+        step = self.step - 1 if again else self.step
+        directions = random_directions(d, self.directions, step).to(views[0])
         t, normal = self.t.to(directions), (-self.t.square() / 2).exp()
         statistics = []
         for z in views:
@@ -125,6 +127,6 @@ class SIGReg(Criterion):
             real, imaginary = self.total(sums) / n
             distance = (real - normal.to(t)).square() + imaginary.square()
             statistics.append(n * (distance @ (self.rule * normal).to(t)).mean())
-        if self.training:
+        if self.training and not again:
             self.step = self.step + 1
         return {"epps_pulley": (self.weight, torch.stack(statistics).mean())}

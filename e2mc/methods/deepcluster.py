@@ -55,7 +55,7 @@ def spherical_kmeans(
         raise InputError(
             f"k-means wants {clusters} clusters of {len(points)} points: use fewer prototypes."
         )
-    first = torch.randperm(len(points), generator=generator)[:clusters]
+    first = torch.randperm(len(points), generator=generator, device=generator.device)[:clusters]
     centroids = points[first.to(points.device)]
     for _ in range(iterations):
         assignments = _nearest(points, centroids)

@@ -22,7 +22,7 @@ NO_NUMBER = {
     "__init__.py": "shortcuts to other modules",
     "errors.py": "messages",
     "progress.py": "the display; a run that was stopped gives what one that was not gives",
-    "state.py": "writes and names files",
+    "state.py": "writes and names files; a test holds the seeds of its fingerprint as they are",
     "task.py": "its values are compared themselves",
     "study/": "what a task takes from a study is among its values",
     "steps/code.py": "these versions",

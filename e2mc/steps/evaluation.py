@@ -122,8 +122,13 @@ def evaluate(task: Task) -> None:
         }
         for name in task.outputs
     }
-    wanted = [name for name in heads if not _stands(task.output(name), heads[name])]
-    for group in together({name: paradigms[name] for name in wanted or heads}):
+    stands = ("decided_by", "code", "images", "checkpoint")
+    wanted = [
+        name
+        for name, head in heads.items()
+        if not _says(task.output(name), **{key: head[key] for key in stands})
+    ] or list(heads)
+    for group in together({name: paradigms[name] for name in wanted}):
         start = time.perf_counter()
         for name, found in _score(group, subject).items():
             _write_result(task.output(name), heads[name], found, device, start)
@@ -134,14 +139,30 @@ def _score(group: dict[str, Paradigm], subject: Subject) -> dict[str, Found]:
     return type(next(iter(group.values()))).score_together(group, subject)
 
 
-def _stands(path: Path, head: dict[str, Any]) -> bool:
-    """Whether a result is there that is of the same checkpoint, images, values and code."""
+def to_score(study: Study, run: Run, names: Iterable[str]) -> list[str]:
+    """Which results of a job are made anew, as far as those that are there say.
+
+    The checkpoint is not looked at: where it is another one, all are.
+    """
+    names = list(names)
+    return [
+        name
+        for name in names
+        if not _says(
+            study.result_path(run, name),
+            decided_by=decided_by(study, run, name),
+            code=evaluation_code(study, run, name),
+        )
+    ] or names
+
+
+def _says(path: Path, **expected: Any) -> bool:
+    """Whether a result is there that says these things of itself."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False
-    same = ("decided_by", "code", "images", "checkpoint")
-    return isinstance(there, dict) and all(there.get(key) == head[key] for key in same)
+    return isinstance(there, dict) and all(there.get(key) == expected[key] for key in expected)
 
 
 def _write_result(

@@ -171,6 +171,25 @@ def test_half_precision_is_left(name, dtype):
 
 @every
 @pytest.mark.parametrize(
+    "dtypes, widest",
+    [
+        ((torch.float32, torch.float64), torch.float64),
+        ((torch.float64, torch.bfloat16), torch.float64),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.float16, torch.bfloat16), torch.float32),
+    ],
+)
+def test_of_several_precisions_the_widest_is_taken(name, dtypes, widest):
+    views = [z.detach().to(dtype).requires_grad_() for z, dtype in zip(make_views(9, 4), dtypes)]
+    out, gradients = run(create_criterion(name), views)
+    expected = create_criterion(name)(*[z.to(widest) for z in views])
+    assert out.loss.dtype == widest
+    assert [g.dtype for g in gradients] == list(dtypes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+@every
+@pytest.mark.parametrize(
     "embedding",
     [
         torch.zeros(8, 5),
@@ -188,6 +207,16 @@ def test_degenerate_embeddings_stay_finite(name, embedding):
     out, gradients = run(create_criterion(name), views)
     assert out.loss.isfinite()
     assert all(g.isfinite().all() for g in gradients)
+
+
+@every
+def test_default_device_is_not_where_things_are_computed(name):
+    views = [z.detach().float() for z in make_views(12, 5)]
+    expected = create_criterion(name)(*views)
+    criterion = create_criterion(name)
+    with torch.device("meta"):
+        out = criterion(*views)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
 
 
 @every
@@ -218,6 +247,12 @@ def test_wrong_shapes_raise(name):
         ((z[0],), r"found \(4,\)"),
         ((z[:, :0],), r"found \(6, 0\)"),
         ((z.long(),), "found torch.int64"),
+        (([z, z],), r"found a value of type list: .* criterion\(\*views\)"),
+        (((z, z),), "found a value of type tuple"),
+        ((z, None), "found a value of type NoneType"),
+        ((z.numpy(), z), "found a value of type ndarray"),
+        ((z, z.to("meta")), "on one device, found cpu, meta"),
+        ((z.to(torch.complex64),), "found torch.complex64"),
         ((z[:1],), "at least 2 rows, found 1"),
     ]:
         with pytest.raises(ValueError, match=message):

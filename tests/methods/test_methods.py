@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import typing
@@ -105,6 +106,20 @@ def test_embed_gives_the_embeddings_of_forward(method, views):
     method.eval()
     for z, expected in zip(method.embed(views), method(views).embeddings, strict=True):
         torch.testing.assert_close(z, expected)
+
+
+def test_default_device_is_not_where_things_are_computed(method, views):
+    other = copy.deepcopy(method)
+    outputs = []
+    for one, device in ((method, "cpu"), (other, "meta")):
+        generator = torch.Generator().manual_seed(1)
+        indices = torch.arange(16)
+        with torch.device(device):
+            one.begin_epoch(generator, lambda indices=indices: iter([(indices, views)]))
+            one.begin_step(indices)
+            outputs.append(one(views))
+            one.end_step(0.5)
+    torch.testing.assert_close(outputs[1].loss, outputs[0].loss, rtol=0, atol=0)
 
 
 def test_evaluation_changes_nothing(method, views):

@@ -1,14 +1,20 @@
-"""Which file stands for a base, as config.yaml says."""
+"""Which file stands for a base, as config.yaml says; and files that are fetched and converted."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
-from e2mc.checkpoints.checkpoint import CheckpointError
+from e2mc.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from e2mc.cli import doctor
-from e2mc.steps import base_checkpoint
-from e2mc.study import Study, load_study
+from e2mc.errors import InputError
+from e2mc.models import create_backbone
+from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
+from e2mc.steps.decides import conversion_values
+from e2mc.study import BASE_ARM, Run, Study, load_study
+from e2mc.task import plain
 
 STUDIES = Path(__file__).parents[2] / "studies"
 SHIPPED = Path("checkpoints/vicreg-base0.pt")
@@ -39,13 +45,17 @@ def chosen(study, policy, base_seed=0):
     return base_checkpoint(study, "vicreg", base_seed, policy, warnings.append), warnings
 
 
+def trained_path(study, base_seed=0):
+    return study.trained_path(Run("vicreg", BASE_ARM, base_seed, None))
+
+
 POLICIES = ("shipped", "shipped-or-retrain", "retrain")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_trained_one_stands_only_where_config_says_so(policy):
     study = study_with()
-    trained = study.retrained_path("vicreg", 0)
+    trained = trained_path(study)
     trained.parent.mkdir(parents=True)
     trained.touch()
     assert chosen(study, policy) == (trained if policy == "retrain" else SHIPPED, [])
@@ -55,7 +65,7 @@ def test_trained_one_stands_only_where_config_says_so(policy):
 def test_only_one_there_is(policy):
     assert chosen(study_with(pretraining=None), policy) == (SHIPPED, [])
     trained = study_with(checkpoint=None)
-    assert chosen(trained, policy) == (trained.retrained_path("vicreg", 0), [])
+    assert chosen(trained, policy) == (trained_path(trained), [])
     converted = study_with(checkpoint=OWN, pretraining=None)
     assert chosen(converted, policy) == (converted.converted_path("vicreg"), [])
 
@@ -63,7 +73,7 @@ def test_only_one_there_is(policy):
 def test_converted_one_with_a_recipe():
     study = study_with(checkpoint=OWN)
     assert chosen(study, "shipped") == (study.converted_path("vicreg"), [])
-    assert chosen(study, "retrain") == (study.retrained_path("vicreg", 0), [])
+    assert chosen(study, "retrain") == (trained_path(study), [])
 
 
 def remove():
@@ -82,7 +92,7 @@ def test_shipped_file_that_is_not_as_it_should_be(spoil):
     with pytest.raises(CheckpointError, match=f"{message}.*, or set base_checkpoints: shipped-or"):
         chosen(study, "shipped")
     path, warnings = chosen(study, "shipped-or-retrain")
-    assert path == study.retrained_path("vicreg", 0) and len(warnings) == 1
+    assert path == trained_path(study) and len(warnings) == 1
     assert "It is trained here now, as config.yaml says" in warnings[0]
     assert "or set" not in warnings[0]
     for policy in POLICIES:
@@ -97,6 +107,61 @@ def test_seed_without_a_shipped_file():
     with pytest.raises(CheckpointError, match=message):
         chosen(study, "shipped", base_seed=1)
     path, warnings = chosen(study, "shipped-or-retrain", base_seed=1)
-    assert path == study.retrained_path("vicreg", 1) and len(warnings) == 1
+    assert path == trained_path(study, 1) and len(warnings) == 1
     problems = [f for f in doctor._checkpoints(study) if f.subject == "checkpoint vicreg"]
     assert len(problems) == 1 and "has no file for base seed 1" in problems[0].text
+
+
+# --- files of other formats ---
+
+
+RELEASED = {"kind": "released", "format": "vicreg", "epochs": 100}
+
+
+def test_download_is_decided_by_its_address_and_hash():
+    study = study_with(checkpoint=RELEASED | {"url": "https://example.org/a.pth"})
+    task = download_task(study, "vicreg")
+    assert task.decides == {"url": "https://example.org/a.pth", "sha256": None}
+    assert task.output("original") == study.download_path("vicreg")
+    assert task.inputs == {} and task.code == {}  # whatever fetches it, it is checked
+    with pytest.raises(InputError, match="base 'simsiam' of study fashion is no released"):
+        download_task(study, "simsiam")
+
+
+def test_conversion_reads_what_was_downloaded_or_the_file_that_is_named(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/a/user")
+    released = study_with(checkpoint=RELEASED | {"url": "https://example.org/a.pth"})
+    assert conversion_task(released, "vicreg").input("original") == released.download_path("vicreg")
+    own = conversion_task(study_with(checkpoint=OWN | {"path": "~/mine.pt"}), "vicreg")
+    assert own.inputs == {"original": "/home/of/a/user/mine.pt"}
+    with pytest.raises(InputError, match="base 'simsiam' of study fashion needs no conversion"):
+        conversion_task(released, "simsiam")
+
+
+@pytest.fixture
+def own_study():
+    """A study in a file, whose VICReg base comes from a backbone of one's own."""
+    torch.save(create_backbone("resnet-small", 1).state_dict(), "mine.pt")
+    path = Path("own.yaml")
+    content = load_study(str(STUDIES / "fashion.yaml")).model_dump(mode="json")
+    content["bases"]["vicreg"] |= {"checkpoint": OWN | {"epochs": 7}, "pretraining": None}
+    path.write_text(yaml.safe_dump(content))
+    return load_study(str(path))
+
+
+def test_converted_file_says_what_decided_it(own_study):
+    task = conversion_task(own_study, "vicreg")
+    task.perform()
+    made = load_checkpoint(task.output("checkpoint"))
+    assert (made.method, made.epochs) == ("vicreg", 7)
+    assert made.made_with == plain(conversion_values(own_study, "vicreg"))
+    assert made.provenance["code"] == task.code
+
+
+def test_study_that_changed_since_the_conversion_was_planned(own_study):
+    task = conversion_task(own_study, "vicreg")
+    text = Path("own.yaml").read_text()
+    Path("own.yaml").write_text(text.replace("epochs: 7", "epochs: 8"))
+    with pytest.raises(InputError, match=r"planned there has changed: checkpoint\.epochs 7 → 8"):
+        task.perform()
+    assert not task.output("checkpoint").exists()

@@ -15,8 +15,9 @@ import trees
 
 from e2mc.data.errors import DataError
 from e2mc.data.images import Splits, read_digest
+from e2mc.errors import InputError
 from e2mc.state import sha256
-from e2mc.steps import check_data, index_data
+from e2mc.steps.data import check_data, index_task, preparation_task
 from e2mc.study import load_study
 
 
@@ -42,10 +43,14 @@ FOLDERS = {
 }
 
 
-def test_index_is_found_again(study, tmp_path):
-    output = study.dataset_path("held_out")
-    index_data(study, "held_out", Path("imagenet"), tmp_path, output)
-    found = Splits.load(output)
+def index(study, name, folder):
+    task = index_task(study, name, folder)
+    task.perform()
+    return Splits.load(task.output("index"))
+
+
+def test_index_is_found_again(study):
+    found = index(study, "held_out", Path("imagenet"))
     assert (len(found.train), len(found.validation), len(found.test)) == (40, 8, 12)
     assert {name: len(rows) for name, rows in found.lists.items()} == {
         "1percent": 8,
@@ -131,14 +136,14 @@ def test_names_are_printed_on_every_terminal(study, language):
     assert b"1 broken images: " in done.stderr and b".JPEG cannot be decoded" in done.stderr
 
 
-def test_list_that_changed(study, tmp_path):
+def test_list_that_changed(study):
     text = Path("on_disk.yaml").read_text()
     sha = "0" * 64
     text = text.replace("lists/1percent.txt, count", f"lists/1percent.txt, sha256: '{sha}', count")
     Path("on_disk.yaml").write_text(text)
     output = study.dataset_path("images")
     with pytest.raises(DataError, match=f"1percent.txt has SHA-256 .*, the study names {sha}"):
-        index_data(load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path, output)
+        index(load_study("on_disk.yaml"), "images", Path("imagenet"))
     assert not output.exists()
 
 
@@ -152,25 +157,58 @@ def served(study):
     server.shutdown()
 
 
-def test_list_is_downloaded_and_checked(study, served, tmp_path):
-    output = study.dataset_path("images")
+def test_list_is_downloaded_and_checked(study, served):
     published = sha256(Path("lists/1percent.txt"))
     text = Path("on_disk.yaml").read_text()
     entry = f"{{source: {served}/lists/1percent.txt, sha256: '{published}', count: 8}}"
     text = text.replace("{source: lists/1percent.txt, count: 8}", entry)
     Path("on_disk.yaml").write_text(text)
-    found = index_data(
-        load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path / "new", output
-    )
+    found = index(load_study("on_disk.yaml"), "images", Path("imagenet"))
     assert len(found.lists["1percent"]) == 8
+    fetched = study.root / "data/downloads/1percent.txt"
+    assert sha256(fetched) == published
+    for file in fetched.parent.iterdir():
+        file.unlink()
     Path("on_disk.yaml").write_text(text.replace(published, "0" * 64))
     with pytest.raises(OSError, match=f"has SHA-256 {published}, expected 0000"):
-        index_data(
-            load_study("on_disk.yaml"), "images", Path("imagenet"), tmp_path / "other", output
-        )
+        index(load_study("on_disk.yaml"), "images", Path("imagenet"))
 
 
 def test_study_in_memory_has_nothing_to_check(study):
     fashion = load_study(str(Path(__file__).parents[2] / "studies/fashion.yaml"))
     with pytest.raises(DataError, match="study fashion has no images on disk"):
         check_data(fashion, {})
+
+
+def test_index_is_decided_by_its_images_their_folder_and_lists(study):
+    task = index_task(study, "images", Path("imagenet"))
+    assert task.inputs == {} and task.output("index") == study.dataset_path("images")
+    assert task.decides["lists"] == {
+        f"{name}percent": sha256(Path(f"lists/{name}percent.txt")) for name in (1, 10)
+    }
+    assert index_task(study, "images", Path("imagenet")) == task
+    assert index_task(study, "images", Path("voc")).digest() != task.digest()
+    trees.label_list(Path("lists/1percent.txt"), 4, 3)
+    assert index_task(study, "images", Path("imagenet")).digest() != task.digest()
+
+
+def test_list_that_changed_since_the_index_was_planned(study):
+    task = index_task(study, "images", Path("imagenet"))
+    trees.label_list(Path("lists/1percent.txt"), 4, 3)
+    with pytest.raises(InputError, match=r"planned there has changed: lists\.1percent "):
+        task.perform()
+    assert not task.output("index").exists()
+
+
+def test_images_on_disk_are_not_prepared(study):
+    with pytest.raises(DataError, match="are files of yours, .*: use `e2mc check-data --study on-"):
+        preparation_task(study, None)
+
+
+def test_preparation_makes_every_data_set_from_the_study(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    study = load_study("smoke")
+    task = preparation_task(study, Path("published"))
+    assert list(task.outputs) == ["images", "digits", "outfits"]
+    assert task.decides == {"data": study.data.model_dump(mode="json"), "folder": "published"}
+    assert preparation_task(study, None).digest() != task.digest()

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import trees
 
-from e2mc import steps
+from e2mc.checkpoints.checkpoint import load_checkpoint
+from e2mc.evaluation.epochs import EpochState
 from e2mc.progress import Interrupted
+from e2mc.steps.data import index_task
+from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.training import training_task
 from e2mc.study import BASE_ARM, Run, load_study
 
 RUN = Run("swav", BASE_ARM, 0, None)
@@ -17,7 +21,7 @@ RUN = Run("swav", BASE_ARM, 0, None)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The study, its data sets' files and a checkpoint, all in one folder."""
+    """A folder with the study, the data sets' files and a checkpoint."""
     folder = tmp_path_factory.mktemp("on_disk")
     text = (Path(__file__).parents[1] / "workflow/on_disk.yaml").read_text()
     (folder / "lists").mkdir()
@@ -25,30 +29,35 @@ def prepared(tmp_path_factory):
         path = trees.label_list(folder / f"lists/{name}.txt", 4, count)
         text = text.replace(f"lists/{name}.txt", str(path))
     (folder / "on_disk.yaml").write_text(text)
-    study = load_study(str(folder / "on_disk.yaml"))
     folders = {
         "imagenet": trees.imagenet(folder / "imagenet", train=12),
         "inaturalist-2018": trees.inaturalist(folder / "inat"),
         "voc2007": trees.voc(folder / "voc"),
     }
-    datasets = {name: folder / f"{name}.pt" for name in study.data.names}
-    for name, path in datasets.items():
-        steps.index_data(study, name, folders[study.data.sets[name].format], folder, path)
-    checkpoint = folder / "checkpoint.pt"
-    steps.train(study, RUN, None, datasets["images"], checkpoint, "cpu")
-    return study, datasets, checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        study = load_study("on_disk.yaml")
+        for name in study.data.names:
+            index_task(study, name, folders[study.data.sets[name].format]).perform()
+        training_task(study, RUN, None, device="cpu").perform()
+    return folder
 
 
-def evaluate(prepared, step, names, folder):
-    study, datasets, checkpoint = prepared
-    outputs = {name: folder / f"{name}.json" for name in names}
-    step(study, RUN, checkpoint, datasets, outputs, "cpu")
-    return {name: json.loads(path.read_text()) for name, path in outputs.items()}
+@pytest.fixture(autouse=True)
+def in_folder(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
 
 
-def test_every_frozen_paradigm(prepared, tmp_path):
+def evaluate(names, folder):
+    study = load_study("on_disk.yaml")
+    task = evaluation_task(study, RUN, names, study.trained_path(RUN), device="cpu").moved(folder)
+    task.perform()
+    return {name: json.loads(Path(path).read_text()) for name, path in task.outputs.items()}
+
+
+def test_every_frozen_paradigm(tmp_path):
     names = ["linear_1", "linear_10", "linear_100", "inat18_top1", "voc07_map"]
-    found = evaluate(prepared, steps.evaluate_frozen, names, tmp_path)
+    found = evaluate(names, tmp_path)
     for name, labels in (("linear_1", 8), ("linear_10", 16), ("linear_100", 48)):
         details = found[name]["details"]
         assert details["trained_together"] == ["linear_1", "linear_10", "linear_100"]
@@ -71,19 +80,41 @@ def scores(results):
 
 
 @pytest.mark.parametrize(
-    ("step", "names"),
-    [
-        (steps.evaluate_frozen, ["linear_1", "linear_10", "linear_100"]),
-        (steps.evaluate_fine_tuned, ["semisup_10"]),
-    ],
+    "names", [["linear_1", "linear_10", "linear_100"], ["semisup_10"]], ids=["linear", "fine-tuned"]
 )
-def test_evaluations_that_were_stopped_go_on_exactly(step, names, prepared, tmp_path, monkeypatch):
-    whole = evaluate(prepared, step, names, tmp_path / "whole")
+def test_evaluations_that_were_stopped_go_on_exactly(names, tmp_path, monkeypatch):
+    whole = evaluate(names, tmp_path / "whole")
     calls = iter(range(1000))
     with monkeypatch.context() as patch:
         patch.setattr("e2mc.evaluation.epochs.stop_requested", lambda: next(calls) == 3)
         with pytest.raises(Interrupted):
-            evaluate(prepared, step, names, tmp_path / "stopped")
+            evaluate(names, tmp_path / "stopped")
     assert list((tmp_path / "stopped").glob("*.state"))  # it had finished an epoch
-    assert scores(evaluate(prepared, step, names, tmp_path / "stopped")) == scores(whole)
+    assert not list((tmp_path / "stopped").glob("*.json"))
+    assert scores(evaluate(names, tmp_path / "stopped")) == scores(whole)
     assert not list((tmp_path / "stopped").glob("*.state"))
+
+
+def test_state_of_another_checkpoint_is_not_taken_up(tmp_path, monkeypatch):
+    """The state says of which values, code and weights it is."""
+    names = ["linear_1"]
+    calls = iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr("e2mc.evaluation.epochs.stop_requested", lambda: next(calls) == 3)
+        with pytest.raises(Interrupted):
+            evaluate(names, tmp_path)
+    taken_up = []
+    load = EpochState.load
+
+    def noted(state):
+        taken_up.append(load(state) is not None)
+        return load(state)
+
+    monkeypatch.setattr(EpochState, "load", noted)
+    study = load_study("on_disk.yaml")
+    checkpoint = load_checkpoint(study.trained_path(RUN))
+    checkpoint.model["backbone.stem.0.weight"] = 2 * checkpoint.model["backbone.stem.0.weight"]
+    checkpoint.save(tmp_path / "other.pt")
+    task = evaluation_task(study, RUN, names, tmp_path / "other.pt", device="cpu")
+    task.moved(tmp_path).perform()
+    assert taken_up == [False]
