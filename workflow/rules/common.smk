@@ -86,6 +86,10 @@ PARTS = parts(STUDY)
 MOST_VALUES = 250  # that Snakemake compares one by one
 
 
+# of all jobs with `--software-deployment-method apptainer`; envs/e2mc.def makes it
+container: "envs/e2mc.sif"
+
+
 def run_of(wildcards):
     """The run that the wildcards {base}, {arm} and {seeds} name."""
     return Run.parse(wildcards.base, wildcards.arm, wildcards.seeds)
