@@ -1,10 +1,11 @@
 """Maps to the unit cube, m-spacings entropy, off-diagonal covariance: pure functions of a tensor.
 
-Both statistics write their gradient down in the forward pass, so that one (N, D) tensor is all
-they keep for the backward pass (autograd would keep the sorted copy, its 8-byte order, the
-spacings and a D x D matrix). They can be differentiated once, run in float32 or better also inside
-autocast, and work under torch.compile without graph breaks. CPU and CUDA are meant; MPS is
-untested.
+Both statistics write their gradient down in the forward pass, so that one (N, D) tensor beside
+their argument is all they keep for the backward pass (autograd would keep the sorted copy, its
+8-byte order, the spacings and a D x D matrix). Where a graph of the gradient is wanted
+(`create_graph=True`), and inside the transforms of `torch.func`, autograd differentiates a plain
+transcription instead, as often as asked. They run in float32 or better also inside autocast, and
+work under torch.compile without graph breaks. CPU and CUDA are meant; MPS is untested.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.autograd.forward_ad import unpack_dual
 
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
 
 
 def normal_cdf(z: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def marginal_entropy(u: Tensor, *, window: int | None = None, epsilon: float = 2
 
     NaN is not looked for here (the criteria do); it makes its column's entropy NaN.
 
-    Complexity: O(D N log N) time, one (N, D) tensor kept for the backward pass.
+    Complexity: O(D N log N) time, one (N, D) tensor kept beside u for the backward pass.
 
     Source: Vasicek, 1976; the variant without padding is van Es, 1992, less his bias correction.
     """
@@ -125,8 +126,7 @@ def mapped_entropy(
     Raises:
         ValueError: as `marginal_entropy`, or if the mapping is unknown.
     """
-    if mapping not in MAPPINGS:
-        raise InputError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
+    expect_known(mapping, MAPPINGS, "mapping")
     return _spacings_entropy(z, MAPPINGS[mapping], window, epsilon)
 
 
@@ -136,11 +136,20 @@ def _spacings_entropy(
     x = _at_least_float32(x)
     n = x.shape[0]
     m = round(math.sqrt(n)) if window is None else window
-    if not 1 <= m < n:
-        raise InputError(f"window must be from 1 to N - 1 = {n - 1}, got {m}.")
+    if not isinstance(m, int) or not 1 <= m < n:
+        raise InputError(f"window must be a whole number from 1 to N - 1 = {n - 1}, found {m}.")
     if not epsilon >= 0:
-        raise InputError(f"epsilon must not be negative, got {epsilon}.")
+        raise InputError(f"epsilon must not be negative, found {epsilon}.")
+    if transformed() or _has_tangent(x):
+        return _plain_entropy(x, mapping, m, epsilon)
     return _SpacingsEntropy.apply(x, mapping, m, epsilon)
+
+
+def _plain_entropy(x: Tensor, mapping: Mapping | None, m: int, epsilon: float) -> Tensor:
+    """`_SpacingsEntropy` in operations that autograd knows."""
+    values = x.T.sort(dim=1).values
+    arguments = _spacings(values, mapping, m) * ((x.shape[0] + 1) / m) + epsilon
+    return arguments.log().mean(dim=1)
 
 
 class _SpacingsEntropy(Function):
@@ -152,7 +161,8 @@ class _SpacingsEntropy(Function):
         if not ctx.needs_input_grad[0]:
             return torch.cat([_block_entropy(block, mapping, m, epsilon) for block in blocks])
         gradient = torch.empty_like(x)
-        ctx.save_for_backward(gradient)
+        ctx.save_for_backward(x, gradient)
+        ctx.options = mapping, m, epsilon
         parts = gradient.split(blocks[0].shape[1], dim=1)
         return torch.cat(
             [
@@ -162,9 +172,11 @@ class _SpacingsEntropy(Function):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
+        x, gradient = ctx.saved_tensors
+        if _wants_graph():
+            gradient = _with_graph(lambda x: _plain_entropy(x, *ctx.options), x, grad)
+            return gradient, None, None, None
         return gradient * grad, None, None, None
 
 
@@ -197,7 +209,7 @@ def _sort(x: Tensor) -> tuple[Tensor, Tensor]:
     # position.
     bits = x.view(torch.int32)
     bits = bits ^ (bits >> 31).bitwise_and_(0x7FFFFFFF)
-    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1]))
+    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[1], device=x.device))
     order = keys.sort(dim=1).values.bitwise_and_(0xFFFFFFFF)
     return x.gather(1, order), order
 
@@ -232,7 +244,7 @@ def offdiagonal_covariance(u: Tensor, *, divisor: float | None = None) -> Tensor
         ValueError: if u is not a real (N, D) tensor with N >= 2 and D >= 1, or the divisor is not
             positive.
 
-    Complexity: O(N D min(N, D)) time; an (N, D) tensor kept for the backward pass, and
+    Complexity: O(N D min(N, D)) time; an (N, D) tensor kept beside u for the backward pass, and
     min(N, D)^2 numbers in the forward pass. Where N < D, the subtraction costs the digits by which
     the off-diagonal sum is smaller than the whole.
 
@@ -266,10 +278,32 @@ def block_covariance(
     """
     divisor = n - 1 if divisor is None else divisor
     if not divisor > 0:
-        raise InputError(f"divisor must be positive, got {divisor}.")
+        raise InputError(f"divisor must be positive, found {divisor}.")
     if d < 1:
         raise InputError("the covariance of no columns is not defined, expected D >= 1.")
+    if transformed() or _has_tangent(block):
+        return _plain_covariance(block, n, d, divisor, mapping, total)
     return _OffdiagonalCovariance.apply(block, n, d, divisor, mapping, total)
+
+
+def _plain_covariance(
+    block: Tensor,
+    n: int,
+    d: int,
+    divisor: float,
+    mapping: Mapping | None,
+    total: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """`_OffdiagonalCovariance` in operations that autograd knows."""
+    x = block if mapping is None else mapping.cdf(block)
+    if n < d:
+        x = x - x.mean(dim=0)
+        gram, diagonal = total(x @ x.T), total(x.square().sum(dim=0).square().sum())
+    else:
+        x = x - total(x.sum(dim=0)) / n
+        gram = total(x.T @ x)
+        diagonal = gram.diagonal().square().sum()
+    return (gram.square().sum() - diagonal) / (divisor**2 * d)
 
 
 class _OffdiagonalCovariance(Function):
@@ -283,7 +317,7 @@ class _OffdiagonalCovariance(Function):
         mapping: Mapping | None,
         total: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        ctx.total = total
+        ctx.total, ctx.options = total, (n, d, divisor, mapping, total)
         scale = 1 / (divisor**2 * d)
         x = block if mapping is None else mapping.cdf(block)
         # Centring needs no backward: the columns of the gradient by x sum to zero.
@@ -301,19 +335,45 @@ class _OffdiagonalCovariance(Function):
                 gradient = (gram @ x).addcmul_(x, squares, value=-1) if n < d else x @ gram
                 if mapping is not None:
                     gradient *= mapping.density(block)
-                ctx.save_for_backward(gradient.mul_(4 * scale))
+                ctx.save_for_backward(block, gradient.mul_(4 * scale))
         return value * scale
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
+        block, gradient = ctx.saved_tensors
+        if _wants_graph():
+            gradient = _with_graph(lambda x: _plain_covariance(x, *ctx.options), block, grad)
+            return gradient, None, None, None, None, None
         return gradient * ctx.total(grad), None, None, None, None, None
 
 
+def transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jacrev, ...) is at work here."""
+    # torch's own Function asks the same
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether derivatives are carried forward, as inside `torch.autograd.forward_ad`."""
+    return not torch.compiler.is_compiling() and unpack_dual(x).tangent is not None
+
+
+def _wants_graph() -> bool:
+    """Whether a backward pass shall have a graph itself; a compiled one cannot."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _with_graph(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
+    """The product of ``grad`` with the Jacobian of a function at x, with a graph."""
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.autograd.grad(function(x), x, grad, create_graph=True)[0]
+
+
 def _at_least_float32(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise InputError(f"expected a real (N, D) tensor, found a value of type {type(x).__name__}")
     if x.ndim != 2 or x.shape[0] < 2 or not x.is_floating_point():
         raise InputError(
-            f"expected a real (N, D) tensor with N >= 2, got {x.dtype} of shape {tuple(x.shape)}."
+            f"expected a real (N, D) tensor with N >= 2, found {x.dtype} of shape {tuple(x.shape)}."
         )
     return x if x.dtype == torch.float64 else x.float()

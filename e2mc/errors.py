@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class ExpectedError(Exception):
@@ -31,3 +33,36 @@ def expect_known(name: object, known: Iterable[object], what: str) -> None:
     if name not in names:
         listed = ", ".join(map(str, names)) or "none"
         raise InputError(f"{what} {name!r} does not exist, expected one of {listed}")
+
+
+def expect_number(
+    value: object,
+    what: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raises InputError unless ``value`` is a finite number within these bounds."""
+    bounds = [
+        (at_least, "of at least", lambda x, bound: x >= bound),
+        (above, "above", lambda x, bound: x > bound),
+        (at_most, "at most", lambda x, bound: x <= bound),
+        (below, "below", lambda x, bound: x < bound),
+    ]
+    given = [(bound, words, holds) for bound, words, holds in bounds if bound is not None]
+    if (
+        not isinstance(value, Real)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or not all(holds(value, bound) for bound, _, holds in given)
+    ):
+        wanted = " and ".join(f"{words} {bound:g}" for bound, words, _ in given)
+        raise InputError(f"{what} must be a finite number {wanted}, found {value!r}")
+
+
+def expect_integer(value: object, what: str, at_least: int) -> None:
+    """Raises InputError unless ``value`` is a whole number, and not below ``at_least``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+        raise InputError(f"{what} must be a whole number of at least {at_least}, found {value!r}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known, expect_number
 
 
 class _LayerwiseMomentum(Optimizer):
@@ -157,10 +157,7 @@ class OptimizerSpec:
     group_lr: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in _OPTIMIZERS:
-            raise InputError(
-                f"Unknown optimizer {self.name!r}: choose one of {', '.join(_OPTIMIZERS)}."
-            )
+        expect_known(self.name, _OPTIMIZERS, "optimizer")
         for name, lr in {"lr": self.lr, **self.group_lr}.items():
             if not lr > 0:
                 raise InputError(f"The learning rate {name!r} is {lr}, it must be positive.")
@@ -187,12 +184,9 @@ class ScheduleSpec:
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in ("constant", "cosine"):
-            raise InputError(f"Unknown schedule {self.name!r}: choose constant or cosine.")
-        if not self.warmup_epochs >= 0:
-            raise InputError(f"warmup_epochs is {self.warmup_epochs}, it must not be negative.")
-        if not 0 <= self.final_factor <= 1:
-            raise InputError(f"final_factor is {self.final_factor}, it must be in [0, 1].")
+        expect_known(self.name, ("constant", "cosine"), "schedule")
+        expect_number(self.warmup_epochs, "warmup_epochs", at_least=0)
+        expect_number(self.final_factor, "final_factor", at_least=0, at_most=1)
 
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from e2mc.distributed import Group, all_gather, all_reduce_sum, gather, rank
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
 
-ESTIMATORS = ("plug-in", "joe")
-SUPPORTS = ("sphere", "discrete")
+Estimator = Literal["plug-in", "joe"]
+Support = Literal["sphere", "discrete"]
+ESTIMATORS, SUPPORTS = get_args(Estimator), get_args(Support)
 EPSILON = 1e-7  # added to probabilities inside logarithms, as in the official code
 
 
@@ -66,7 +68,7 @@ def log_normaliser(kappa: float | Tensor, d: int) -> float | Tensor:
     Source: DLMF 10.41.3, 10.41.9, 10.29.1 (dlmf.nist.gov).
     """
     if d < 1:
-        raise InputError(f"a sphere needs a dimension of at least 1, got {d}.")
+        raise InputError(f"a sphere needs a dimension of at least 1, found {d}.")
     # numbers stay numbers, which torch.compile folds into a constant
     of = torch if isinstance(kappa, Tensor) else math
     kappa = kappa.double() if isinstance(kappa, Tensor) else kappa
@@ -99,8 +101,8 @@ def _log_scaled_bessel(order: float, x: float | Tensor) -> float | Tensor:
 def entropy(
     z: Tensor,
     kappa: float | Tensor = 10.0,
-    estimator: str = "plug-in",
-    support: str = "sphere",
+    estimator: Estimator = "plug-in",
+    support: Support = "sphere",
     *,
     leave_one_out: bool = False,
     sizes: list[int] | None = None,
@@ -178,7 +180,7 @@ def surprisals(
     """
     n = points.shape[0] - (own is not None)
     if n < 1:
-        raise InputError(f"a density needs at least 1 point, or 2 to leave one out, got {n}.")
+        raise InputError(f"a density needs at least 1 point, or 2 to leave one out, found {n}.")
     exponents = kappa * z @ points.T
     if own is not None:
         left_out = own[:, None] == torch.arange(points.shape[0], device=z.device)
@@ -187,7 +189,7 @@ def surprisals(
     return constant - exponents.logsumexp(dim=1)
 
 
-def estimate(surprisals: Tensor, estimator: str = "plug-in") -> Tensor:
+def estimate(surprisals: Tensor, estimator: Estimator = "plug-in") -> Tensor:
     """Entropy of a sample from the surprisals (N,) of its points, see `entropy`."""
     if estimator == "joe":
         return surprisals.mean()
@@ -195,7 +197,7 @@ def estimate(surprisals: Tensor, estimator: str = "plug-in") -> Tensor:
 
 
 def reconstruction(
-    z1: Tensor, z2: Tensor, kappa: float | Tensor = 10.0, support: str = "sphere"
+    z1: Tensor, z2: Tensor, kappa: float | Tensor = 10.0, support: Support = "sphere"
 ) -> Tensor:
     """Error of reconstructing one view from the other: -E[log q(z_2 | z_1)], in nats.
 
@@ -222,7 +224,7 @@ def reconstruction(
     check_options(kappa, support=support)
     if z1.shape != z2.shape:
         raise InputError(
-            f"reconstruction compares views of one shape, got {tuple(z1.shape)} and "
+            f"reconstruction compares views of one shape, found {tuple(z1.shape)} and "
             f"{tuple(z2.shape)}."
         )
     z1, z2 = (z if z.dtype == torch.float64 else z.float() for z in (z1, z2))
@@ -233,18 +235,18 @@ def reconstruction(
 
 
 def check_options(
-    kappa: float | Tensor, estimator: str = "plug-in", support: str = "sphere"
+    kappa: float | Tensor, estimator: Estimator = "plug-in", support: Support = "sphere"
 ) -> None:
     """Raise ValueError unless `entropy` takes these options."""
-    if estimator not in ESTIMATORS:
-        raise InputError(f"unknown estimator {estimator!r}; known are {', '.join(ESTIMATORS)}.")
-    if support not in SUPPORTS:
-        raise InputError(f"unknown support {support!r}; known are {', '.join(SUPPORTS)}.")
+    expect_known(estimator, ESTIMATORS, "estimator")
+    expect_known(support, SUPPORTS, "support")
     # a tensor is not looked at: that would synchronise with the device
     if not isinstance(kappa, Tensor) and not kappa > 0:
-        raise InputError(f"kappa must be positive, got {kappa}.")
+        raise InputError(f"kappa must be positive, found {kappa}")
 
 
 def _check_rows(z: Tensor) -> None:
+    if not isinstance(z, Tensor):
+        raise InputError(f"expected a real (N, D) tensor, found a value of type {type(z).__name__}")
     if z.ndim != 2 or z.shape[1] < 1 or not z.is_floating_point():
-        raise InputError(f"expected a real (N, D) tensor, got {z.dtype} of {tuple(z.shape)}.")
+        raise InputError(f"expected a real (N, D) tensor, found {z.dtype} of {tuple(z.shape)}.")

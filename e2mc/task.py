@@ -156,6 +156,26 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def expect_made_for(path: Path, said: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError where a file was made with other values than the study asks for.
+
+    A file that is there may be older than the study. Code that differs is said under the tables.
+
+    Args:
+        path: the file.
+        said: what it says that decided it; None where it says nothing, such as a published one.
+        wanted: what the study asks for, in plain values.
+    """
+    found = [] if said is None else differences(said, wanted)
+    if found:
+        first, *more = found
+        besides = f" ({len(more)} more values differ)" if more else ""
+        raise InputError(
+            f"{path} was made with {first.replace(' → ', ', the study says ', 1)}{besides}: delete "
+            "it and run again"
+        )
+
+
 def listed(items: list[str]) -> str:
     """The first few items, and how many there are besides."""
     shown = ", ".join(items[:SHOWN])

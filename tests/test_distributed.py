@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from e2mc import distributed
 from e2mc.criteria import CRITERIA, E2MC, Criterion, CriterionOutput, create_criterion
-from e2mc.distributed import all_reduce_sum, exchange_columns, gather
+from e2mc.distributed import Group, all_reduce_sum, exchange_columns, gather
 
 RANKS = 4
 SHAPES = [(37, 16), (13, 40), (10, 3)]  # N > D, N < D, fewer columns than ranks
@@ -46,6 +46,49 @@ def check_criteria(rank: int, ranks: int, group: dist.ProcessGroup, alone: dist.
             joint, joint_gradients = run(create_criterion(name, group=group), shares)
             torch.testing.assert_close(joint, single)
             for part, whole in zip(joint_gradients, gradients, strict=True):
+                torch.testing.assert_close(part, ranks * uneven_share(whole, rank, ranks))
+
+
+def check_second_derivatives(rank: int, ranks: int, group: Group, alone: Group):
+    """A penalty on the gradient: W^2 times the derivative of the whole batch's."""
+
+    def of_penalty(criterion: Criterion, views: list[Tensor]) -> tuple[Tensor, ...]:
+        views = [z.detach().requires_grad_() for z in views]
+        gradients = torch.autograd.grad(criterion(*views).loss, views, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in gradients), views)
+
+    for n, d in SHAPES:
+        views = whole_batch(n, d)
+        shares = [uneven_share(z, rank, ranks) for z in views]
+        for name in ("e2mc", "auh", "er"):  # each way to exchange
+            single = of_penalty(create_criterion(name, group=alone), views)
+            joint = of_penalty(create_criterion(name, group=group), shares)
+            for part, whole in zip(joint, single, strict=True):
+                expected = ranks**2 * uneven_share(whole, rank, ranks)
+                torch.testing.assert_close(part, expected, rtol=1e-6, atol=1e-9)
+
+
+def check_transforms(rank: int, ranks: int, group: Group, alone: Group):
+    for n, d in SHAPES:
+        views = whole_batch(n, d)
+        shares = [uneven_share(z, rank, ranks) for z in views]
+        for name in ("e2mc", "auh", "er"):
+            single, joint = (create_criterion(name, group=g) for g in (alone, group))
+            values, jacobians = [], []
+            for criterion, (z1, z2) in ((single, views), (joint, shares)):
+
+                def loss(a: Tensor, b: Tensor, criterion: Criterion = criterion) -> Tensor:
+                    return criterion(a, b).loss
+
+                pairs = [torch.stack([z, 2 * z]) for z in (z1, z2)]
+                values.append(torch.vmap(loss)(*pairs))
+                jacobians.append(
+                    [torch.vmap(torch.func.grad(loss))(*pairs)[0], torch.func.jacrev(loss)(z1, z2)]
+                )
+                tangent = torch.func.jvp(loss, (z1, z2), (z1, z2))[1]
+                values.append(tangent)
+            torch.testing.assert_close(values[2:], values[:2])
+            for part, whole in zip(jacobians[1], jacobians[0], strict=True):
                 torch.testing.assert_close(part, ranks * uneven_share(whole, rank, ranks))
 
 
@@ -124,6 +167,8 @@ def work(rank: int, folder: str, g: dict[str, Tensor]) -> None:
     check_exchanges(rank)
     check_criteria(rank, RANKS, dist.group.WORLD, alone)
     check_criteria(rank % 2, 2, pair, alone)
+    check_second_derivatives(rank, RANKS, dist.group.WORLD, alone)
+    check_transforms(rank, RANKS, dist.group.WORLD, alone)
     check_official_gathering(rank % 2, pair, g)
     check_training(rank, alone)
     check_nan_is_reported_everywhere(rank)

@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from e2mc.entropy import (
     MAPPINGS,
@@ -136,6 +136,62 @@ def test_gradients(n, d):
     assert gradcheck(logistic, z)
 
 
+FUNCTIONS = {
+    "entropy": lambda z: marginal_entropy(z, window=2),
+    "normal": lambda z: mapped_entropy(z, "normal"),
+    "logistic": lambda z: mapped_entropy(z, "logistic"),
+    "covariance": lambda z: offdiagonal_covariance(z, divisor=3),
+}
+each_function = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+@each_function
+@pytest.mark.parametrize("n, d", [(9, 4), (4, 9)])
+def test_second_derivatives(name, n, d):
+    z = normal(n, d).requires_grad_()
+    assert gradgradcheck(FUNCTIONS[name], z)
+
+
+@each_function
+def test_gradient_of_a_gradient_that_comes_from_a_constant(name):
+    """The incoming gradient of a loss needs none itself, which once hid that the graph was lost."""
+    z = normal(9, 4).requires_grad_()
+    (g,) = torch.autograd.grad(FUNCTIONS[name](z).sum(), z, create_graph=True)
+    (without_graph,) = torch.autograd.grad(FUNCTIONS[name](z).sum(), z)
+    torch.testing.assert_close(g, without_graph)
+    direction = normal(9, 4, seed=1)
+    (product,) = torch.autograd.grad((g * direction).sum(), z)
+    step = 1e-6
+    ahead, behind = (
+        gradient(lambda z: FUNCTIONS[name](z).sum(), z.detach() + sign * step * direction)
+        for sign in (1, -1)
+    )
+    torch.testing.assert_close(product, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
+def test_constant_columns_have_second_derivatives():
+    for n, d in ((9, 4), (4, 9)):
+        z = torch.ones(n, d, dtype=torch.float64).requires_grad_()
+        (g,) = torch.autograd.grad(offdiagonal_covariance(z), z, create_graph=True)
+        (second,) = torch.autograd.grad(g.square().sum(), z)
+        assert not second.any()
+
+
+@each_function
+def test_transforms_of_torch_func(name):
+    function, z = FUNCTIONS[name], normal(9, 4)
+    jacobian = torch.autograd.functional.jacobian(function, z)
+    torch.testing.assert_close(torch.func.jacrev(function)(z), jacobian)
+    torch.testing.assert_close(torch.func.jacfwd(function)(z), jacobian)
+    both = torch.stack([z, 2 * z])
+    expected = torch.stack([function(z), function(2 * z)])
+    torch.testing.assert_close(torch.vmap(function)(both), expected)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(z, z))).tangent
+        expected = (jacobian * z).sum(dim=(-2, -1))
+        torch.testing.assert_close(tangent, expected)
+
+
 def test_columns_weigh_in_as_they_are_asked_to():
     z, weights = normal(20, 5), torch.arange(5.0, dtype=torch.float64)
     expected = weights * gradient(lambda z: mapped_entropy(z, "normal").sum(), z)
@@ -216,16 +272,22 @@ def test_half_precision_is_left():
         (lambda: marginal_entropy(torch.rand(4)), r"float32 of shape \(4,\)"),
         (
             lambda: marginal_entropy(torch.rand(1, 4)),
-            r"N >= 2, got .* shape \(1, 4\)",
+            r"N >= 2, found .* shape \(1, 4\)",
         ),
         (lambda: marginal_entropy(torch.ones(3, 4, dtype=torch.int64)), "int64"),
-        (lambda: marginal_entropy(torch.rand(4, 4), window=4), "1 to N - 1 = 3, got 4"),
-        (lambda: marginal_entropy(torch.rand(4, 4), window=0), "got 0"),
+        (lambda: marginal_entropy([[0.1], [0.2]]), "found a value of type list"),
+        (lambda: offdiagonal_covariance(None), "found a value of type NoneType"),
+        (lambda: marginal_entropy(torch.rand(4, 4), window=2.5), "whole number .* found 2.5"),
+        (lambda: marginal_entropy(torch.rand(4, 4), window=4), "1 to N - 1 = 3, found 4"),
+        (lambda: marginal_entropy(torch.rand(4, 4), window=0), "found 0"),
         (lambda: marginal_entropy(torch.rand(4, 4), epsilon=-1), "negative"),
-        (lambda: mapped_entropy(torch.rand(4, 4), "tanh"), "'tanh'; known are normal, logistic"),
+        (
+            lambda: mapped_entropy(torch.rand(4, 4), "tanh"),
+            "'tanh' does not exist, expected one of norm",
+        ),
         (lambda: offdiagonal_covariance(torch.rand(2, 3, 4)), r"\(2, 3, 4\)"),
         (lambda: offdiagonal_covariance(torch.rand(4, 0)), "D >= 1"),
-        (lambda: offdiagonal_covariance(torch.rand(4, 4), divisor=0), "positive, got 0"),
+        (lambda: offdiagonal_covariance(torch.rand(4, 4), divisor=0), "positive, found 0"),
     ],
 )
 def test_errors_say_what_is_wrong(call, message):

@@ -94,7 +94,7 @@ def test_log_normaliser_without_concentration_is_the_area(d):
 
 
 def test_no_sphere_without_dimensions():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="at least 1, found 0"):
         log_normaliser(1.0, 0)
 
 
@@ -149,11 +149,12 @@ def test_wrong_arguments_raise():
     for arguments, message in [
         ((z, 1.0, "plug-in", "torus"), "'torus'"),
         ((z[0],), "real .* tensor"),
+        (([z, z],), "found a value of type list"),
         ((z, -1.0), "positive"),
     ]:
         with pytest.raises(ValueError, match=message):
             entropy(*arguments)
-    with pytest.raises(ValueError, match="or 2 to leave one out, got 0"):
+    with pytest.raises(ValueError, match="or 2 to leave one out, found 0"):
         entropy(z[:1], leave_one_out=True)
     with pytest.raises(ValueError, match="not for discrete"):
         entropy(z.abs(), support="discrete", leave_one_out=True)

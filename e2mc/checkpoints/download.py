@@ -38,6 +38,7 @@ def download(
     url: str,
     path: Path,
     *,
+    archive: str | None = None,
     expected_sha256: str | None = None,
     timeout: float = 30.0,
     attempts: int = 6,
@@ -48,11 +49,13 @@ def download(
     What has arrived stays in ``<path>.part``; a later call goes on from there where the server
     honours Range, and begins anew where it does not. Address, size and SHA-256 are written to
     ``<path>.source.json``: a file without a published SHA-256 is checked against its first download
-    ever after, also when it was deleted in between.
+    ever after, also when it was deleted in between, and that first time is said aloud.
 
     Args:
         url: http or https address.
         path: file to write.
+        archive: a second address, which is asked when the first has no such file, gives up, or
+            sends another file than expected.
         expected_sha256: the published SHA-256, if there is one.
         timeout: seconds without a byte after which the connection counts as stalled.
         attempts: how many times in a row to try without getting further, at least 1.
@@ -62,36 +65,74 @@ def download(
         Address, size and SHA-256 of the file.
 
     Raises:
-        DownloadError: if the server has no such file, gave up, or its file has another SHA-256
+        DownloadError: if no server has such a file, all gave up, or their file has another SHA-256
             than expected.
     """
     path = Path(path)
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise DownloadError(f"cannot download {url!r}: expected an http or https address")
+    addresses = [url] if archive is None else [url, archive]
+    for address in addresses:
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise DownloadError(f"cannot download {address!r}: expected an http or https address")
     record = path.with_name(path.name + ".source.json")
-    recorded = _recorded(record, url)
+    recorded = _recorded(record, addresses)
     expected = expected_sha256 or (recorded.sha256 if recorded else None)
     if path.exists():
-        source = Source(url, path.stat().st_size, sha256(path))
-        what, advice = str(path), "delete it to have it downloaded again"
+        found = sha256(path)
+        source = Source(recorded.url if recorded else url, path.stat().st_size, found)
+        _check(source, expected, str(path), "delete it to have it downloaded again")
     else:
-        part = _Part(path, url, timeout)
-        part.fetch(attempts, wait)
-        source = Source(url, part.size, sha256(part.path))
-        what = f"what {url} sends"
-        advice = "the publisher may have changed the file, or something on the way does"
-    if expected is not None and source.sha256 != expected:
-        if not path.exists():
-            part.discard()
-        raise DownloadError(
-            f"{what} ({source.size} bytes) has SHA-256 {source.sha256}, expected {expected}: "
-            f"{advice}"
-        )
+        part, source = _fetch_any(path, addresses, expected, timeout, attempts, wait)
     if recorded != source:
+        if expected is None:
+            print(f"{path}: first download, recorded: {source.sha256}", flush=True)
         write_json(asdict(source), record)
     if not path.exists():
         part.become(path)
     return source
+
+
+def _fetch_any(
+    path: Path,
+    addresses: list[str],
+    expected: str | None,
+    timeout: float,
+    attempts: int,
+    wait: float,
+) -> tuple[_Part, Source]:
+    """The file from the first address that has it, or one error with what each of them says."""
+    errors: list[str] = []
+    # what has arrived from one address is no beginning of what the other sends
+    parts = [
+        _Part(path, address, timeout, ".archive" if number else "")
+        for number, address in enumerate(addresses)
+    ]
+    for number, (address, part) in enumerate(zip(addresses, parts, strict=True)):
+        try:
+            part.fetch(attempts, wait)
+            source = Source(address, part.size, sha256(part.path))
+            advice = "the publisher may have changed the file, or something on the way does"
+            try:
+                _check(source, expected, f"what {address} sends", advice)
+            except DownloadError:
+                part.discard()
+                raise
+            for other in parts:
+                if other is not part:
+                    other.discard()
+            return part, source
+        except DownloadError as error:
+            errors.append(str(error))
+            if number + 1 < len(addresses):
+                print(f"{error}; trying {addresses[number + 1]}", flush=True)
+    raise DownloadError("; and ".join(errors))
+
+
+def _check(source: Source, expected: str | None, what: str, advice: str) -> None:
+    if expected is not None and source.sha256 != expected:
+        raise DownloadError(
+            f"{what} ({source.size} bytes) has SHA-256 {source.sha256}, expected {expected}: "
+            f"{advice}"
+        )
 
 
 class _Retry(Exception):
@@ -101,11 +142,11 @@ class _Retry(Exception):
 class _Part:
     """What has arrived of a file so far, with a note of what it is the beginning of."""
 
-    def __init__(self, path: Path, url: str, timeout: float) -> None:
+    def __init__(self, path: Path, url: str, timeout: float, suffix: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.url, self.timeout = url, timeout
-        self.path = path.with_name(path.name + ".part")
-        self.note = path.with_name(path.name + ".part.json")
+        self.path = path.with_name(f"{path.name}{suffix}.part")
+        self.note = path.with_name(f"{path.name}{suffix}.part.json")
 
     @property
     def size(self) -> int:
@@ -241,8 +282,8 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _recorded(record: Path, url: str) -> Source | None:
-    """What an earlier download from the same address wrote, if there was one."""
+def _recorded(record: Path, addresses: list[str]) -> Source | None:
+    """What an earlier download from one of the addresses wrote, if there was one."""
     try:
         found = Source(**json.loads(record.read_text()))
     except FileNotFoundError:
@@ -251,4 +292,4 @@ def _recorded(record: Path, url: str) -> Source | None:
         raise DownloadError(
             f"{record} is damaged: delete it to have the file taken as it is now"
         ) from error
-    return found if found.url == url else None
+    return found if found.url in addresses else None

@@ -24,11 +24,11 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     Returns:
         "format" (this package's, those of ``FORMATS`` that its keys fit, or None), "size" in
         bytes, "sha256", "entries" (the file's keys and what is under them, and the paths of nested
-        weights), "weights" (the entry that is described, or None: the file itself), "epochs" if the
-        file says, "tensors" and "parameters" (numbers of them), "prefixes" (tensors per first part
-        of the keys), "architecture" (what the weights look like, or None) and "not finite" (names
-        of tensors that have NaN or infinite values); for this package's format also "backbone",
-        "method", "method_params", "optimizer" and "provenance".
+        weights), "weights" (the entry that is described; "(weights)": the file itself), "epochs" if
+        the file says, "tensors" and "parameters" (numbers of them), "prefixes" (tensors per first
+        part of the keys), "architecture" (what the weights look like, or None) and "not finite"
+        (names of tensors that have NaN or infinite values); for this package's format also
+        "backbone", "method", "method_params", "optimizer" and "provenance".
 
     Raises:
         CheckpointError: when the file cannot be read.
@@ -41,13 +41,14 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     entry = _entry(content)
     weights = content if entry is None else under(content, entry)
     tensors = {str(key): value for key, value in weights.items() if isinstance(value, Tensor)}
+    epochs = content.get("epochs" if ours else "epoch")
     summary: dict[str, Any] = {
         "format": FORMAT if ours else formats_of(entry, tensors),
         "size": path.stat().st_size,
         "sha256": sha256(path),
         "entries": {"(weights)": "tensors"} if entry is None else _entries(content),
-        "weights": entry,
-        "epochs": content.get("epochs" if ours else "epoch"),
+        "weights": "(weights)" if entry is None else entry,
+        "epochs": epochs if isinstance(epochs, (int, float)) else None,
         "tensors": len(tensors),
         "parameters": sum(
             tensor.numel()
@@ -61,9 +62,9 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
         "not finite": non_finite(tensors),
     }
     if ours:
-        summary |= {key: content[key] for key in ("backbone", "method", "method_params")}
-        summary |= {"optimizer": content["optimizer"] is not None}
-        summary |= {"provenance": content["provenance"]}
+        summary |= {key: content.get(key) for key in ("backbone", "method", "method_params")}
+        summary |= {"optimizer": content.get("optimizer") is not None}
+        summary |= {"provenance": content.get("provenance")}
     return summary
 
 

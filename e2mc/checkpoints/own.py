@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.checkpoints.entries import fill, kept_of, rename, weights_in
@@ -21,7 +22,7 @@ from e2mc.models import create_backbone
 from e2mc.state import sha256
 
 OURS = "backbone."
-SHARE = 0.5  # of the backbone's keys that must be there behind a prefix, to call it one
+SHARE = 0.8  # of the backbone's tensors that must be there behind a prefix, to call it one
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def convert_own(
         for key, value in expected.items()
         if key.partition(".")[0] not in {"backbone", *there}
     }
-    network = {key.removeprefix(inner) for key in expected if key.startswith(inner)}
+    network = {k.removeprefix(inner): v for k, v in expected.items() if k.startswith(inner)}
     outside = {key for key in expected if not key.startswith(OURS)}
     what = f"method {type(made).__name__}, read from {path}"
     fill(made, weights | fresh, prefixes, what, _advice(kept, network, outside, keys))
@@ -115,17 +116,23 @@ def convert_own(
     )
 
 
-def _advice(found: Iterable[str], network: set[str], heads: set[str], keys: KeyMap) -> str:
-    """The key map to write, where most of the backbone's keys are there behind a prefix.
+def _advice(
+    found: Mapping[str, Tensor], network: Mapping[str, Tensor], heads: set[str], keys: KeyMap
+) -> str:
+    """The key map to write, where most of the backbone's tensors are there behind a prefix.
 
     Args:
-        found: the file's keys.
-        network: keys of the backbone, as its library calls them.
+        found: the file's weights.
+        network: those of the backbone, as its library calls them.
         heads: keys of the method's heads.
         keys: what was written.
     """
-    found = list(found)
-    begins = Counter(begin for key in found for begin, rest in _cuts(key) if rest in network)
+    begins = Counter(
+        begin
+        for key, value in found.items()
+        for begin, rest in _cuts(key)
+        if rest in network and value.shape == network[rest].shape
+    )
     prefix, count = begins.most_common(1)[0] if begins else ("", 0)
     if count < SHARE * len(network):
         return ""
@@ -145,7 +152,7 @@ def _advice(found: Iterable[str], network: set[str], heads: set[str], keys: KeyM
     where = f"behind {prefix!r}" if prefix else "without a prefix"
     written = {"prefixes": prefixes} | ({"drop": sorted(drop)} if drop else {})
     return (
-        f"{count} of the backbone's {len(network)} keys are there {where}: write keys: "
+        f"{count} of the backbone's {len(network)} tensors are there {where}: write keys: "
         f"{_yaml(written)}"
     )
 

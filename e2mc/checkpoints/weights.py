@@ -35,7 +35,7 @@ def load_strictly(
         weights: its state dict.
         what: what the module is called in an error.
         name_in_file: what a key of the module is called where the weights come from.
-        advice: what to do about names that do not fit.
+        advice: what to do about names that do not fit, if they are of the same architecture.
     """
     expected = module.state_dict()
     counters = {
@@ -54,11 +54,12 @@ def load_strictly(
     ]
     if missing or unexpected or misshapen:
         faults = [_first(sorted(names)) for names in (missing, unexpected, misshapen) if names]
-        hints = [_architectures(weights, expected), advice]
+        # of another network parts may fit, but to go on with them would be a mistake
+        hint = _architectures(weights, expected) or advice
         raise CheckpointError(
             f"weights do not fit the {what} ({len(missing)} of {len(expected)} tensors missing, "
             f"{len(unexpected)} unexpected, {len(misshapen)} misshapen): "
-            + "; ".join([*faults, *filter(None, hints)])
+            + "; ".join([*faults, *filter(None, [hint])])
         )
     unusable = sorted(
         f"{name_in_file(key)} {fault}"

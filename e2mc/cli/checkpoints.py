@@ -43,16 +43,14 @@ def checkpoint_commands(commands: Any) -> None:
 
 
 def _download(options: argparse.Namespace) -> Reply:
-    from e2mc.checkpoints.download import download
-    from e2mc.steps.checkpoints import download_task
+    from e2mc.steps.checkpoints import download_task, fetch
     from e2mc.study import load_study
 
     study = load_study(options.study)
     base_of(study, options.base)
     task = download_task(study, options.base)
-    task.perform()
     path = task.output("original")
-    source = download(task.decides["url"], path, expected_sha256=task.decides["sha256"])
+    source = fetch(study, options.base, path)
     text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
     return Reply(text, {"file": str(path), **asdict(source)})
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from e2mc.cli.command import Reply, add, add_study, written
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
 
 
 def reporting_commands(commands: Any) -> None:
@@ -44,12 +45,11 @@ def reporting_commands(commands: Any) -> None:
 def _table(options: argparse.Namespace) -> Reply:
     from e2mc.reporting.results import collect
     from e2mc.reporting.tables import build_table
+    from e2mc.steps.reporting import expect_results
     from e2mc.study import load_study
 
     study = load_study(options.study)
-    if options.name not in study.tables:
-        there = ", ".join(study.tables)
-        raise InputError(f"table {options.name!r} does not exist, expected one of {there}")
+    expect_known(options.name, study.tables, "table")
     wanted = study.table_results(options.name)
     found = [path for path in wanted if path.exists()]
     if not found:
@@ -57,22 +57,29 @@ def _table(options: argparse.Namespace) -> Reply:
             f"no result of {options.name} is there (e.g. {wanted[0]}): run "
             f"`snakemake {options.name}`, or single ones with `e2mc evaluate`"
         )
+    expect_results(study, found)
     table = build_table(study, options.name, collect(found))
-    paths = table.save(study.root / "tables" / options.name)
+    try:
+        files = {
+            kind: str(path)
+            for kind, path in table.save(study.root / "tables" / options.name).items()
+        }
+    except OSError as error:  # somebody else's results can be read all the same
+        print(f"the table is not saved: {error}", file=sys.stderr)
+        files = {}
     rows = [entry.flat() for entry in table.entries]
     rows = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN is no JSON
-    files = {kind: str(path) for kind, path in paths.items()}
-    text = paths[options.format].read_text(encoding="utf-8").rstrip("\n")
+    text = table.text(options.format).rstrip("\n")
     return Reply(text, {"files": files, "verdict": table.verdict, "cells": rows})
 
 
 def _report(options: argparse.Namespace) -> Reply:
-    from e2mc.reporting.report import make_report
+    from e2mc.steps.reporting import report_task
     from e2mc.study import load_study
 
-    output = load_study(options.study).root / "report.html"
-    make_report(options.study, output, ["all"])
-    return written({"report": output})
+    task = report_task(load_study(options.study), full=False)
+    task.perform()
+    return written({"report": task.output("html")})
 
 
 def _where(options: argparse.Namespace) -> Reply:

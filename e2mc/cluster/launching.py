@@ -91,6 +91,8 @@ class _Launcher:
                     if self.folder.is_done():
                         return None
                     jobs = self._in_queue()
+                    if not jobs and self.folder.is_done():  # its job ended in between
+                        return None
                     ending = self._end_stale(jobs)
                     if ending is not None:
                         message = f"waiting for SLURM job {ending} of the same output to end"

@@ -13,7 +13,7 @@ from e2mc.criteria.mmcr import MMCR
 from e2mc.criteria.sigreg import SIGReg
 from e2mc.criteria.vcreg import VCReg
 from e2mc.criteria.vicreg_covariance import VICRegCovariance
-from e2mc.errors import InputError
+from e2mc.errors import expect_known
 
 CRITERIA: dict[str, type[Criterion]] = {
     "e2mc": E2MC,
@@ -27,23 +27,15 @@ CRITERIA: dict[str, type[Criterion]] = {
 }
 
 __all__ = [
-    "AUH",
     "CRITERIA",
-    "E2MC",
-    "ER",
-    "MMCR",
-    "CorInfoMax",
     "Criterion",
     "CriterionOutput",
-    "SIGReg",
-    "VCReg",
-    "VICRegCovariance",
     "create_criterion",
+    *(kind.__name__ for kind in CRITERIA.values()),
 ]
 
 
 def create_criterion(name: str, **params: Any) -> Criterion:
     """Make the criterion of this registry name, e.g. `create_criterion("e2mc", window=8)`."""
-    if name not in CRITERIA:
-        raise InputError(f"unknown criterion {name!r}; known are {', '.join(CRITERIA)}")
+    expect_known(name, CRITERIA, "criterion")
     return CRITERIA[name](**params)

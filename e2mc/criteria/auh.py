@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, gather
-from e2mc.errors import InputError
+from e2mc.errors import expect_number
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
@@ -74,8 +74,8 @@ class AUH(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if not t > 0:
-            raise InputError(f"t must be positive, got {t}.")
+        expect_number(weight, "weight", at_least=0)
+        expect_number(t, "t", above=0)
         self.weight = weight
         self.t = t
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from e2mc.distributed import Group, all_gather, all_reduce_sum, world_size
-from e2mc.entropy import Mapping, block_covariance
+from e2mc.entropy import Mapping, block_covariance, transformed
 from e2mc.errors import InputError
 
 Terms = dict[str, tuple[float, Tensor]]  # name: (weight in the loss, value)
@@ -22,6 +23,29 @@ class CriterionOutput(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class _WithoutVmap(Function):
+    """The identity, which refuses to be one for each member of a batch of vmap."""
+
+    @staticmethod
+    def forward(x: Tensor, name: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, name: str) -> NoReturn:
+        raise InputError(
+            f"{name} remembers its batches in training mode and can only be given one at a time, "
+            f"found {info.batch_size} in torch.vmap: call eval() on the criterion first"
+        )
+
+
 class Criterion(nn.Module):
     """Add-on criterion of embeddings: `criterion(*views)` with one (N, D) tensor per view.
 
@@ -31,7 +55,10 @@ class Criterion(nn.Module):
     criterion computes in float32 (float64 stays float64).
 
     Under torch.compile there is no graph break on one process, and no check for NaN; the exchanges
-    between ranks break the graph. CPU and CUDA are meant; MPS is untested.
+    between ranks break the graph. It can be differentiated more than once (`create_graph=True`)
+    and inside the transforms of `torch.func`, where there is no check for NaN either. Activation
+    checkpointing gives the same gradients, and moves a state once. CPU and CUDA are meant; MPS is
+    untested.
 
     Attributes:
         views: which views the criterion wants: "global" for the large crops alone, or "all".
@@ -47,20 +74,23 @@ class Criterion(nn.Module):
         super().__init__()
         self.group = group
         self.check_finite = check_finite
+        self._last_batch: Tensor | None = None  # what tells it from others, see `recomputed`
 
     def forward(self, *views: Tensor) -> CriterionOutput:
         """Compute the loss of one embedding per view.
 
         Args:
             views: (N_r, D) each, not normalised, all of one shape; the ranks together have at
-                least 2 rows.
+                least 2 rows. Of several precisions the widest is taken, or float32.
 
         Raises:
-            ValueError: if shapes or dtypes do not fit, or a value is not finite.
+            ValueError: if it is not tensors that are given, their shapes, dtypes or devices do not
+                fit, or a value is not finite.
         """
-        self._check_shapes(views)
+        self._check_views(views)
         with torch.autocast(views[0].device.type, enabled=False):
-            wide = [z if z.dtype == torch.float64 else z.float() for z in views]
+            double = any(z.dtype == torch.float64 for z in views)
+            wide = [z.double() if double else z.float() for z in views]
             terms = self.compute(wide, self._sizes(wide))
             # Not 1 * term: the compiler would return the term itself, and so the detached one.
             loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
@@ -73,6 +103,39 @@ class Criterion(nn.Module):
     def total(self, x: Tensor) -> Tensor:
         """Sum over the ranks, with gradient."""
         return all_reduce_sum(x, self.group)
+
+    def recomputed(self, views: list[Tensor]) -> bool:
+        """Whether activation checkpointing repeats the last call in training mode.
+
+        A criterion that remembers its batches asks this in `compute`: what such a call would do to
+        its state has been done. Calls within a backward pass are repetitions.
+
+        Raises:
+            ValueError: if it repeats a call before the last one, whose state is gone.
+        """
+        if not self.training or torch.compiler.is_compiling() or transformed():
+            return False
+        batch = torch.stack([z.detach().sum(dim=0) for z in views])
+        if torch._C._current_graph_task_id() == -1:
+            self._last_batch = batch
+            return False
+        last = self._last_batch
+        # a repetition may differ in its last digits
+        if last is None or last.shape != batch.shape or (batch - last).norm() > 1e-4 * last.norm():
+            raise InputError(
+                f"{type(self).__name__} remembers its batches in training mode and was called "
+                "again before activation checkpointing repeated this call: call it outside of "
+                "the part that is checkpointed, or do one backward pass after each call"
+            )
+        return True
+
+    def remembered(self, x: Tensor) -> Tensor:
+        """What goes into a buffer, without gradient.
+
+        Raises:
+            ValueError: if it would be one for each member of a batch of vmap.
+        """
+        return _WithoutVmap.apply(x.detach(), type(self).__name__) if transformed() else x.detach()
 
     def covariance(
         self,
@@ -101,27 +164,40 @@ class Criterion(nn.Module):
             total=self.total,
         )
 
-    def _check_shapes(self, views: Sequence[Tensor]) -> None:
+    def _check_views(self, views: Sequence[Tensor]) -> None:
+        for z in views:
+            if not isinstance(z, Tensor):
+                raise InputError(
+                    f"{type(self).__name__} expects one (N, D) tensor per view, found a value of "
+                    f"type {type(z).__name__}: call criterion(z1, z2), or criterion(*views) with a "
+                    "list of views"
+                )
         shapes = [tuple(z.shape) for z in views]
         if not views or len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][1] < 1:
             raise InputError(
-                f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, got "
-                f"{', '.join(map(str, shapes)) or 'no view'}."
+                f"{type(self).__name__} expects one (N, D) tensor per view, all of one shape, "
+                f"found {', '.join(map(str, shapes)) or 'no view'}."
             )
         if not all(z.is_floating_point() for z in views):
             raise InputError(
-                f"{type(self).__name__} expects real embeddings, got "
+                f"{type(self).__name__} expects real embeddings, found "
                 f"{', '.join(str(z.dtype) for z in views)}."
+            )
+        if len({z.device for z in views}) > 1:
+            raise InputError(
+                f"{type(self).__name__} expects all views on one device, found "
+                f"{', '.join(str(z.device) for z in views)}."
             )
 
     def _sizes(self, views: list[Tensor]) -> list[int]:
         """Number of rows on every rank, after a look for NaN and infinity on all of them."""
         n = views[0].shape[0]
-        check = self.check_finite and not torch.compiler.is_compiling()
+        check = self.check_finite and not (torch.compiler.is_compiling() or transformed())
         sizes = [n]
         if check or world_size(self.group) > 1:
             ends = [end for z in views for end in torch.aminmax(z.detach())] if check and n else []
-            finite = torch.stack([*ends, views[0].new_zeros(())]).isfinite().all()
+            zero = torch.zeros((), dtype=views[0].dtype, device=views[0].device)
+            finite = torch.stack([*ends, zero]).isfinite().all()
             # All ranks hear of it, or those without NaN would wait for the others forever.
             facts = all_gather(
                 torch.stack([torch.full_like(finite, n, dtype=torch.long), finite]), self.group
@@ -130,7 +206,7 @@ class Criterion(nn.Module):
             if not all(all_finite):
                 raise InputError(self._describe(views, all_finite.index(False)))
         if sum(sizes) < 2:
-            raise InputError(f"{type(self).__name__} expects at least 2 rows, got {sum(sizes)}.")
+            raise InputError(f"{type(self).__name__} expects at least 2 rows, found {sum(sizes)}.")
         return sizes
 
     def _describe(self, views: list[Tensor], first_rank: int) -> str:

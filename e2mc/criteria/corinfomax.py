@@ -9,7 +9,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, gather
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_number
 
 
 class CorInfoMax(Criterion):
@@ -66,12 +66,10 @@ class CorInfoMax(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if not 0 <= decay < 1:
-            raise InputError(f"decay must be in [0, 1), got {decay}.")
-        if not (epsilon > 0 and initial_variance > 0):
-            raise InputError(
-                f"epsilon and initial_variance must be positive, got {epsilon}, {initial_variance}."
-            )
+        expect_number(weight, "weight", at_least=0)
+        expect_number(decay, "decay", at_least=0, below=1)
+        expect_number(epsilon, "epsilon", above=0)
+        expect_number(initial_variance, "initial_variance", above=0)
         self.weight = weight
         self.decay = decay
         self.epsilon = epsilon
@@ -84,19 +82,26 @@ class CorInfoMax(Criterion):
         z = torch.stack([gather(view, self.group, sizes) for view in views]).double()
         v, n, d = z.shape
         identity = torch.eye(d, dtype=z.dtype, device=z.device)
-        if self.means.numel() == 0:
-            self.means = z.new_zeros(v, d)
-            self.covariances = (self.initial_variance * identity).repeat(v, 1, 1)
-        if self.means.shape != (v, d):
+        means, covariances = self.means, self.covariances
+        if means.numel() == 0:
+            means = torch.zeros(v, d, dtype=z.dtype, device=z.device)
+            covariances = (self.initial_variance * identity).repeat(v, 1, 1)
+        if means.shape != (v, d):
             raise InputError(
-                f"CorInfoMax has followed {tuple(self.means.shape)} (views, D) so far, got "
+                f"CorInfoMax has followed {tuple(means.shape)} (views, D) so far, found "
                 f"{(v, d)}; use one criterion per embedding."
             )
-        means = self.decay * self.means + (1 - self.decay) * z.mean(dim=1)
+        # What has come already stays as it is when the same batch is seen again for its gradient.
+        again = self.recomputed(views)
+        move = (1 - self.decay) * z.mean(dim=1)
+        means = means + (move - move.detach()) if again else self.decay * means + move
         centred = z - means[:, None]
-        covariances = self.decay * self.covariances + (1 - self.decay) / n * centred.mT @ centred
-        if self.training:
-            self.means, self.covariances = means.detach(), covariances.detach()
+        move = (1 - self.decay) / n * centred.mT @ centred
+        covariances = (
+            covariances + (move - move.detach()) if again else self.decay * covariances + move
+        )
+        if self.training and not again:
+            self.means, self.covariances = self.remembered(means), self.remembered(covariances)
         value = torch.logdet(covariances + self.epsilon * identity).sum() / d
         return {"log_determinant": (-self.weight, value.to(views[0].dtype))}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
 from e2mc.entropy import MAPPINGS, mapped_entropy
-from e2mc.errors import InputError
+from e2mc.errors import expect_integer, expect_known, expect_number
 
 
 class E2MC(Criterion):
@@ -49,7 +51,7 @@ class E2MC(Criterion):
     precision and torch.compile.
 
     Complexity: per view O(D N log N + N D min(N, D)), over the W ranks; two (N, D) tensors are
-    kept for the backward pass, and no D x D matrix is made where N < D.
+    kept beside the embeddings for the backward pass, and no D x D matrix is made where N < D.
 
     Reference: Chakraborty et al., 2024 (arXiv 2411.15931); official code github.com/deepc94/e2mc,
     `get_ent_and_cov_loss`.
@@ -64,7 +66,7 @@ class E2MC(Criterion):
         self,
         entropy_weight: float = 10.0,
         covariance_weight: float = 1.0,
-        mapping: str = "normal",
+        mapping: Literal["normal", "logistic"] = "normal",
         window: int | None = None,
         epsilon: float = 2**-23,
         batch_size: int | None = None,
@@ -73,10 +75,14 @@ class E2MC(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if mapping not in MAPPINGS:
-            raise InputError(f"unknown mapping {mapping!r}; known are {', '.join(MAPPINGS)}.")
-        if batch_size is not None and batch_size < 2:
-            raise InputError(f"batch_size must be at least 2, got {batch_size}.")
+        expect_number(entropy_weight, "entropy_weight", at_least=0)
+        expect_number(covariance_weight, "covariance_weight", at_least=0)
+        expect_known(mapping, MAPPINGS, "mapping")
+        if window is not None:
+            expect_integer(window, "window", at_least=1)
+        expect_number(epsilon, "epsilon", at_least=0)
+        if batch_size is not None:
+            expect_integer(batch_size, "batch_size", at_least=2)
         self.entropy_weight = entropy_weight
         self.covariance_weight = covariance_weight
         self.mapping = mapping

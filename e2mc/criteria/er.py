@@ -14,11 +14,12 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, world_size
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_number
 from e2mc.sphere import (
     EPSILON,
     ESTIMATORS,
     SUPPORTS,
+    Estimator,
     check_options,
     entropy,
     estimate,
@@ -32,6 +33,7 @@ __all__ = [
     "ER",
     "ESTIMATORS",
     "SUPPORTS",
+    "Estimator",
     "check_options",
     "entropy",
     "estimate",
@@ -88,7 +90,7 @@ class ER(Criterion):
         entropy_weight: float = 1.0,
         reconstruction_weight: float = 0.0,
         kappa: float = 10.0,
-        estimator: str = "plug-in",
+        estimator: Estimator = "plug-in",
         leave_one_out: bool = False,
         learnable_kappa: bool = False,
         group: Group = None,
@@ -96,10 +98,13 @@ class ER(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
+        expect_number(entropy_weight, "entropy_weight", at_least=0)
+        expect_number(reconstruction_weight, "reconstruction_weight", at_least=0)
+        expect_number(kappa, "kappa", above=0)
         check_options(kappa, estimator)
         if learnable_kappa and not (entropy_weight > 0 and reconstruction_weight > 0):
             raise InputError(
-                "a learnable kappa needs positive entropy_weight and reconstruction_weight, got "
+                "a learnable kappa needs positive entropy_weight and reconstruction_weight, found "
                 f"{entropy_weight} and {reconstruction_weight}: one term alone drives it to its end"
             )
         self.entropy_weight = entropy_weight

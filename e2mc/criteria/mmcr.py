@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, gather
+from e2mc.errors import expect_number
 
 
 class MMCR(Criterion):
@@ -46,6 +47,7 @@ class MMCR(Criterion):
         self, weight: float = 1.0, group: Group = None, *, check_finite: bool = True
     ) -> None:
         super().__init__(group, check_finite)
+        expect_number(weight, "weight", at_least=0)
         self.weight = weight
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:

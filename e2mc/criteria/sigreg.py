@@ -9,7 +9,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group
-from e2mc.errors import InputError
+from e2mc.errors import expect_integer, expect_number
 
 
 def random_directions(d: int, count: int, step: Tensor) -> Tensor:
@@ -101,12 +101,10 @@ class SIGReg(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if directions < 1:
-            raise InputError(f"directions must be at least 1, got {directions}.")
-        if not t_max > 0 or points < 2:
-            raise InputError(
-                f"t_max must be positive and points at least 2, got {t_max} and {points}."
-            )
+        expect_number(weight, "weight", at_least=0)
+        expect_integer(directions, "directions", at_least=1)
+        expect_number(t_max, "t_max", above=0)
+        expect_integer(points, "points", at_least=2)
         self.weight = weight
         self.directions = directions
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
@@ -118,7 +116,9 @@ class SIGReg(Criterion):
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         n, d = sum(sizes), views[0].shape[1]
-        directions = random_directions(d, self.directions, self.step).to(views[0])
+        again = self.recomputed(views)
+        step = self.step - 1 if again else self.step
+        directions = random_directions(d, self.directions, step).to(views[0])
         t, normal = self.t.to(directions), (-self.t.square() / 2).exp()
         statistics = []
         for z in views:
@@ -127,6 +127,6 @@ class SIGReg(Criterion):
             real, imaginary = self.total(sums) / n
             distance = (real - normal.to(t)).square() + imaginary.square()
             statistics.append(n * (distance @ (self.rule * normal).to(t)).mean())
-        if self.training:
-            self.step += 1
+        if self.training and not again:
+            self.step = self.step + 1
         return {"epps_pulley": (self.weight, torch.stack(statistics).mean())}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
-from e2mc.errors import InputError
+from e2mc.errors import expect_known, expect_number
+
+Space = Literal["hypersphere", "projector"]
 
 
 class VCReg(Criterion):
@@ -49,14 +53,15 @@ class VCReg(Criterion):
         self,
         variance_weight: float = 1.0,
         covariance_weight: float = 0.01,
-        space: str = "hypersphere",
+        space: Space = "hypersphere",
         group: Group = None,
         *,
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if space not in ("hypersphere", "projector"):
-            raise InputError(f"unknown space {space!r}; known are hypersphere, projector.")
+        expect_number(variance_weight, "variance_weight", at_least=0)
+        expect_number(covariance_weight, "covariance_weight", at_least=0)
+        expect_known(space, get_args(Space), "space")
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         self.space = space

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from e2mc.criteria.base import Criterion, Terms
 from e2mc.distributed import Group, exchange_columns
-from e2mc.errors import InputError
+from e2mc.errors import expect_integer, expect_number
 
 
 class VICRegCovariance(Criterion):
@@ -46,8 +46,9 @@ class VICRegCovariance(Criterion):
         check_finite: bool = True,
     ) -> None:
         super().__init__(group, check_finite)
-        if batch_size is not None and batch_size < 2:
-            raise InputError(f"batch_size must be at least 2, got {batch_size}.")
+        expect_number(weight, "weight", at_least=0)
+        if batch_size is not None:
+            expect_integer(batch_size, "batch_size", at_least=2)
         self.weight = weight
         self.batch_size = batch_size
 

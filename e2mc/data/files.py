@@ -95,6 +95,11 @@ class ImageFiles:
         start = int(self.ends[row - 1]) if row else 0
         return os.fsdecode(bytes(self.names[start : int(self.ends[row])].numpy()))
 
+    def encoded_names(self) -> list[bytes]:
+        """All names, as they are on disk, in the order of the images."""
+        names, ends = self.names.numpy().tobytes(), [0, *self.ends.tolist()]
+        return [names[ends[row] : ends[row + 1]] for row in self.rows.tolist()]
+
     def path(self, index: int) -> Path:
         return Path(self.folder) / self.name(index)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +89,9 @@ class ImageSet:
         return {"images": self.images, "labels": self.labels}
 
 
+PARTS = ("train", "validation", "test")
+
+
 @dataclass(frozen=True)
 class Splits:
     """A data set ready for use: training images, a held-out part of them, and the test images.
@@ -104,13 +111,27 @@ class Splits:
     lists: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        from e2mc.state import save_atomically
+        """Writes the data set with its digest.
+
+        A file that holds the same bytes stays untouched, and one that lists the same images in
+        another folder keeps its time: what depends on a data set depends on its content.
+        """
+        from e2mc.state import atomic_path
 
         content: dict[str, object] = {"classes": list(self.train.classes), "lists": self.lists}
-        for name in ("train", "validation", "test"):
+        for name in PARTS:
             part: LabelledSource = getattr(self, name)
             content |= {f"{name}_{key}": value for key, value in part.content().items()}
-        save_atomically(content, path)
+        content["digest"] = content_digest(self)
+        saved = io.BytesIO()
+        torch.save(content, saved)
+        if path.is_file() and path.read_bytes() == saved.getbuffer():
+            return
+        former = _time_of(path, content["digest"])
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(saved.getbuffer())
+        if former is not None:
+            os.utime(path, ns=(former, former))
 
     @classmethod
     def load(cls, path: Path) -> Splits:
@@ -118,18 +139,8 @@ class Splits:
 
         Raises DataError when the file is damaged or of another version of this package.
         """
-        try:
-            content = torch.load(path, weights_only=True, mmap=True)
-        except (RuntimeError, pickle.UnpicklingError) as error:
-            raise DataError(
-                f"{path} is damaged ({str(error).splitlines()[0]}): make it again, "
-                f"`snakemake --cores 1 --force {path}`"
-            ) from error
-        if not isinstance(content, dict) or not {"classes", "lists"} <= content.keys():
-            raise DataError(
-                f"{path} is not a data set of this version: make it again, "
-                f"`snakemake --cores 1 --force {path}`"
-            )
+        content = _read(path)
+        content.pop("digest", None)
         kind = ImageSet if "train_images" in content else ImageFiles
         classes = tuple(content.pop("classes"))
         lists = content.pop("lists")
@@ -140,3 +151,74 @@ class Splits:
         return cls(
             **{part: kind(classes=classes, **item) for part, item in parts.items()}, lists=lists
         )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What ``Splits.save`` wrote, see ``Splits.load``."""
+    try:
+        content = torch.load(path, weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): make it again, "
+            f"`snakemake --cores 1 --force {path}`"
+        ) from error
+    if not isinstance(content, dict) or not {"classes", "lists"} <= content.keys():
+        raise DataError(
+            f"{path} is not a data set of this version: make it again, "
+            f"`snakemake --cores 1 --force {path}`"
+        )
+    return content
+
+
+def content_digest(splits: Splits) -> str:
+    """64 hexadecimal digits of the images, wherever they lie.
+
+    They change with the classes, with the order, the labels and the split of the images and with
+    the label lists; with the pixels of images in memory, and with the names of images on disk below
+    their folder. The folder, the pixels on disk and the file that a data set is saved in are not
+    part of them.
+    """
+    digest = hashlib.sha256()
+
+    def add(name: str, value: bytes) -> None:
+        """Lengths are part of it, so that no two contents run together into the same bytes."""
+        digest.update(f"{name} {len(value)}\n".encode())
+        digest.update(value)
+
+    def add_tensor(name: str, tensor: Tensor) -> None:
+        add(f"{name} {tensor.dtype} {tuple(tensor.shape)}", _bytes(tensor))
+
+    for label in splits.train.classes:
+        add("class", os.fsencode(label))
+    for name in PARTS:
+        part = getattr(splits, name)
+        add_tensor(f"{name} labels", part.labels)
+        if isinstance(part, ImageFiles):
+            names = part.encoded_names()
+            add_tensor(f"{name} lengths", torch.tensor([len(encoded) for encoded in names]))
+            add(f"{name} names", b"".join(names))
+        else:
+            add_tensor(f"{name} images", part.images)
+    for name, rows in sorted(splits.lists.items()):
+        add_tensor(f"list {name}", rows)
+    return digest.hexdigest()
+
+
+def read_digest(path: Path) -> str:
+    """The ``content_digest`` of a saved data set, without reading its images.
+
+    Raises DataError as ``Splits.load`` does.
+    """
+    return _read(path).get("digest") or content_digest(Splits.load(path))  # older files have none
+
+
+def _time_of(path: Path, digest: object) -> int | None:
+    """When a data set was saved, in nanoseconds; None where it is not there or of other images."""
+    try:
+        return path.stat().st_mtime_ns if read_digest(path) == digest else None
+    except (FileNotFoundError, DataError):
+        return None
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()

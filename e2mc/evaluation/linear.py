@@ -75,6 +75,10 @@ class Linear(Labelled):
             return name
         return self.dataset, self.views, self.spatial
 
+    def sides(self, size: int) -> set[tuple[int, bool]]:
+        views = set() if self.views is None else {self.views.size}
+        return {(side, self.spatial) for side in {size, *views}}
+
     def work(self, data: Counts) -> Work:
         splits = ["test"] + (["validation"] if data.validation else [])
         if self.views is None or "whitened" in self.features:

@@ -107,6 +107,14 @@ class Paradigm:
         """Paradigms of one kind with equal keys learn from the same passes over the images."""
         return name
 
+    def sides(self, size: int) -> set[tuple[int, bool]]:
+        """(side of the images, whether their map is needed) of what passes the backbone.
+
+        Args:
+            size: side at which images are scored.
+        """
+        return {(size, False)}
+
     def work(self, data: Counts) -> Work:
         """What it takes, for the estimate of costs."""
         return Work()

@@ -61,6 +61,9 @@ class SVM(Column):
     kind: Literal["svm"] = "svm"
     protocol: SVMProtocol
 
+    def sides(self, size: int) -> set[tuple[int, bool]]:
+        return {(size, True)}
+
     def work(self, data: Counts) -> Work:
         splits = ["train", "test"] + (["validation"] if data.validation else [])
         return Work(features=frozenset((self.dataset, split, True) for split in splits))

@@ -16,20 +16,6 @@ from e2mc.methods.simsiam import SimSiam
 from e2mc.methods.swav import SwAV
 from e2mc.methods.vicreg import VICReg
 
-__all__ = [
-    "BYOL",
-    "DINO",
-    "METHODS",
-    "DeepCluster",
-    "Method",
-    "MethodOutput",
-    "SimCLR",
-    "SimSiam",
-    "SwAV",
-    "VICReg",
-    "create_method",
-]
-
 METHODS: dict[str, type[Method]] = {
     "vicreg": VICReg,
     "swav": SwAV,
@@ -39,6 +25,14 @@ METHODS: dict[str, type[Method]] = {
     "dino": DINO,
     "deepcluster": DeepCluster,
 }
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodOutput",
+    "create_method",
+    *(kind.__name__ for kind in METHODS.values()),
+]
 
 
 def create_method(name: str, backbone: nn.Module, **params: object) -> Method:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_integer, expect_number
 from e2mc.methods.objective import Objective, check_objective, er_of_assignments, er_on_sphere
 
 Batches = Callable[[], Iterator[tuple[Tensor, list[Tensor]]]]
@@ -232,10 +232,24 @@ def momentum_at(progress: float, first: float, last: float) -> float:
     return last - (last - first) * (math.cos(math.pi * progress) + 1) / 2
 
 
-def check_momentum(first: float, last: float, method: str) -> None:
+def check_momentum(ema: float, ema_last: float) -> None:
     """Raise ValueError unless both are momenta, in [0, 1]."""
-    if not (0 <= first <= 1 and 0 <= last <= 1):
-        raise InputError(f"{method}'s ema and ema_last must be in [0, 1], got {first} and {last}.")
+    expect_number(ema, "ema", at_least=0, at_most=1)
+    expect_number(ema_last, "ema_last", at_least=0, at_most=1)
+
+
+def check_widths(**widths: int) -> None:
+    """Raise ValueError unless every width of a layer is a whole number of at least 1."""
+    for name, width in widths.items():
+        expect_integer(width, name, at_least=1)
+
+
+def check_list_of_widths(widths: Sequence[int], what: str) -> None:
+    """Raise ValueError unless these are one or more whole numbers of at least 1."""
+    if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
+        raise InputError(f"{what} must be a list of at least one whole number, found {widths!r}")
+    for width in widths:
+        expect_integer(width, f"each of {what}", at_least=1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -252,7 +266,7 @@ def expect_global(views: Sequence[Tensor], global_views: int, method: str) -> No
     """Raise ValueError unless ``global_views`` of the views may be global ones, of two at least."""
     if len(views) < max(2, global_views):
         raise InputError(
-            f"{method} needs {global_views} global views and at least two views in all, but got "
+            f"{method} needs {global_views} global views and at least two views in all, found "
             f"{len(views)}."
         )
 
@@ -260,5 +274,5 @@ def expect_global(views: Sequence[Tensor], global_views: int, method: str) -> No
 def expect_two(views: Sequence[Tensor], method: str) -> Sequence[Tensor]:
     """Return `views` if they are two, as methods that compare a pair need."""
     if len(views) != 2:
-        raise InputError(f"{method} compares two views of each image, but got {len(views)}.")
+        raise InputError(f"{method} compares two views of each image, found {len(views)}.")
     return views

@@ -13,6 +13,7 @@ from e2mc.methods.base import (
     MethodOutput,
     at_least_float32,
     check_momentum,
+    check_widths,
     crossed_similarity,
     encoder_and_predictor,
     expect_two,
@@ -64,7 +65,7 @@ class BYOL(Method):
         group: process group over which the batch is spread; None for the default one.
 
     Raises:
-        ValueError: if the objective is unknown, a momentum not in [0, 1] or kappa not positive.
+        ValueError: if a parameter is out of its range.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class BYOL(Method):
         group: Group = None,
     ) -> None:
         super().__init__(objective, kappa, group)
-        check_momentum(ema, ema_last, "BYOL")
+        check_widths(hidden_dim=hidden_dim, dim=dim)
+        check_momentum(ema, ema_last)
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, gather
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_integer, expect_number
 from e2mc.methods.base import (
     Batches,
     Method,
     MethodOutput,
     at_least_float32,
+    check_list_of_widths,
+    check_widths,
     features_by_size,
     mlp,
     single_term,
@@ -53,7 +55,7 @@ def spherical_kmeans(
         raise InputError(
             f"k-means wants {clusters} clusters of {len(points)} points: use fewer prototypes."
         )
-    first = torch.randperm(len(points), generator=generator)[:clusters]
+    first = torch.randperm(len(points), generator=generator, device=generator.device)[:clusters]
     centroids = points[first.to(points.device)]
     for _ in range(iterations):
         assignments = _nearest(points, centroids)
@@ -93,7 +95,7 @@ class DeepCluster(Method):
         group: process group over which the batch is spread; None for the default one.
 
     Raises:
-        ValueError: if the objective is unknown, temperature not positive or a head empty.
+        ValueError: if a parameter is out of its range.
     """
 
     bank: Tensor
@@ -104,7 +106,7 @@ class DeepCluster(Method):
         backbone: Backbone,
         hidden_dim: int = 2048,
         dim: int = 128,
-        prototypes: Sequence[int] = (3000, 3000, 3000),
+        prototypes: tuple[int, ...] = (3000, 3000, 3000),
         temperature: float = 0.1,
         iterations: int = 10,
         objective: Objective = "own",
@@ -112,10 +114,11 @@ class DeepCluster(Method):
         group: Group = None,
     ) -> None:
         super().__init__(objective, group=group)
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, got {temperature}.")
-        if not prototypes or min(prototypes) < 1:
-            raise InputError(f"every head needs at least one prototype, got {prototypes}.")
+        check_widths(hidden_dim=hidden_dim, dim=dim)
+        check_list_of_widths(prototypes, "prototypes")
+        expect_number(temperature, "temperature", above=0)
+        expect_integer(iterations, "iterations", at_least=0)
+        expect_integer(global_views, "global_views", at_least=1)
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)
@@ -193,7 +196,7 @@ class DeepCluster(Method):
     def _global(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
         if len(views) < self.global_views:
             raise InputError(
-                f"DeepCluster needs {self.global_views} global views, but got {len(views)}."
+                f"DeepCluster needs {self.global_views} global views, found {len(views)}."
             )
         return views[: self.global_views]
 

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, all_reduce_sum, world_size
-from e2mc.errors import InputError
+from e2mc.errors import expect_integer, expect_number
 from e2mc.methods.base import (
     LossAndTerms,
     Method,
     MethodOutput,
     at_least_float32,
     check_momentum,
+    check_widths,
     expect_global,
     features_by_size,
     follow,
@@ -74,8 +75,7 @@ class DINO(Method):
         group: process group over which the batch is spread; None for the default one.
 
     Raises:
-        ValueError: if the objective is unknown, a momentum not in [0, 1] or a temperature not
-            positive.
+        ValueError: if a parameter is out of its range.
     """
 
     centre: Tensor
@@ -96,13 +96,12 @@ class DINO(Method):
         group: Group = None,
     ) -> None:
         super().__init__(objective, group=group)
-        check_momentum(ema, ema_last, "DINO")
-        if not (temperature > 0 and teacher_temperature > 0):
-            raise InputError(
-                f"temperatures must be positive, got {temperature} and {teacher_temperature}."
-            )
-        if not 0 <= centre_momentum <= 1:
-            raise InputError(f"centre_momentum must be in [0, 1], got {centre_momentum}.")
+        check_widths(hidden_dim=hidden_dim, dim=dim, prototypes=prototypes)
+        check_momentum(ema, ema_last)
+        expect_number(temperature, "temperature", above=0)
+        expect_number(teacher_temperature, "teacher_temperature", above=0)
+        expect_number(centre_momentum, "centre_momentum", at_least=0, at_most=1)
+        expect_integer(global_views, "global_views", at_least=1)
         self.backbone = backbone
         self.projector = nn.Sequential(
             nn.Linear(backbone.feature_dim, hidden_dim),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2mc.distributed import Group
-from e2mc.errors import InputError, expect_known
+from e2mc.errors import expect_known, expect_number
 from e2mc.sphere import entropy, reconstruction
 
 Objective = Literal["own", "er"]
@@ -19,8 +19,7 @@ Objective = Literal["own", "er"]
 def check_objective(objective: str, kappa: float) -> None:
     """Raise ValueError unless the objective is known and kappa positive."""
     expect_known(objective, get_args(Objective), "objective")
-    if not kappa > 0:
-        raise InputError(f"kappa must be positive, found {kappa}")
+    expect_number(kappa, "kappa", above=0)
 
 
 def er_on_sphere(

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, gather, rank, world_size
-from e2mc.errors import InputError
+from e2mc.errors import expect_number
 from e2mc.methods.base import (
     LossAndTerms,
     Method,
     MethodOutput,
+    check_widths,
     expect_two,
     mlp,
     single_term,
@@ -71,7 +72,7 @@ class SimCLR(Method):
         group: process group over which the batch is spread; None for the default one.
 
     Raises:
-        ValueError: if the objective is unknown, or temperature or kappa is not positive.
+        ValueError: if a parameter is out of its range.
     """
 
     def __init__(
@@ -85,8 +86,8 @@ class SimCLR(Method):
         group: Group = None,
     ) -> None:
         super().__init__(objective, kappa, group)
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, got {temperature}.")
+        check_widths(hidden_dim=hidden_dim, dim=dim)
+        expect_number(temperature, "temperature", above=0)
         self.backbone = backbone
         self.projector = nn.Sequential(
             *mlp(backbone.feature_dim, hidden_dim), nn.Linear(hidden_dim, dim)

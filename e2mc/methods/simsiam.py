@@ -11,6 +11,7 @@ from e2mc.methods.base import (
     Method,
     MethodOutput,
     at_least_float32,
+    check_widths,
     crossed_similarity,
     encoder_and_predictor,
     expect_two,
@@ -60,7 +61,7 @@ class SimSiam(Method):
         group: process group over which the batch is spread; None for the default one.
 
     Raises:
-        ValueError: if the objective is unknown or kappa not positive.
+        ValueError: if a parameter is out of its range.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SimSiam(Method):
         group: Group = None,
     ) -> None:
         super().__init__(objective, kappa, group)
+        check_widths(dim=dim, predictor_hidden_dim=predictor_hidden_dim)
         width = backbone.feature_dim
         last = nn.Linear(width, dim)
         last.bias.requires_grad = False  # the BatchNorm after it removes any bias

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2mc.distributed import Group, all_reduce_sum, world_size
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_integer, expect_number
 from e2mc.methods.base import (
     LossAndTerms,
     Method,
     MethodOutput,
     at_least_float32,
+    check_widths,
     expect_global,
     features_by_size,
     mlp,
@@ -114,8 +115,8 @@ class SwAV(Method):
             assignment takes the place of equal use by Sinkhorn's algorithm and the queue.
 
     Raises:
-        ValueError: if `queue_length` cannot be shared equally by the ranks, or the objective is
-            unknown.
+        ValueError: if a parameter is out of its range, or `queue_length` cannot be shared equally
+            by the ranks.
     """
 
     def __init__(
@@ -133,6 +134,12 @@ class SwAV(Method):
         objective: Objective = "own",
     ) -> None:
         super().__init__(objective, group=group)
+        check_widths(hidden_dim=hidden_dim, dim=dim, prototypes=prototypes)
+        expect_number(temperature, "temperature", above=0)
+        expect_number(sinkhorn_epsilon, "sinkhorn_epsilon", above=0)
+        expect_integer(sinkhorn_iterations, "sinkhorn_iterations", at_least=0)
+        expect_integer(queue_length, "queue_length", at_least=0)
+        expect_integer(global_views, "global_views", at_least=1)
         if queue_length % world_size(group):
             raise InputError(
                 f"SwAV's queue_length {queue_length} is not a multiple of the number of ranks, "

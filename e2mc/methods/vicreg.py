@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from e2mc.distributed import Group, gather
 from e2mc.entropy import offdiagonal_covariance
+from e2mc.errors import expect_integer, expect_number
 from e2mc.methods.base import (
     Method,
     MethodOutput,
     at_least_float32,
+    check_list_of_widths,
     expect_two,
     mlp,
     without_autocast,
@@ -85,13 +87,13 @@ class VICReg(Method):
         kappa: see `er_on_sphere`.
 
     Raises:
-        ValueError: if the objective is unknown or kappa not positive.
+        ValueError: if a parameter is out of its range.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        expander: Sequence[int] = (8192, 8192, 8192),
+        expander: tuple[int, ...] = (8192, 8192, 8192),
         invariance_weight: float = 25.0,
         variance_weight: float = 25.0,
         covariance_weight: float = 1.0,
@@ -101,6 +103,12 @@ class VICReg(Method):
         kappa: float = 10.0,
     ) -> None:
         super().__init__(objective, kappa, group)
+        check_list_of_widths(expander, "expander")
+        expect_number(invariance_weight, "invariance_weight", at_least=0)
+        expect_number(variance_weight, "variance_weight", at_least=0)
+        expect_number(covariance_weight, "covariance_weight", at_least=0)
+        if batch_size is not None:
+            expect_integer(batch_size, "batch_size", at_least=2)
         *hidden, dim = (backbone.feature_dim, *expander)
         self.backbone = backbone
         self.projector = nn.Sequential(*mlp(*hidden), nn.Linear(hidden[-1], dim, bias=False))

@@ -15,5 +15,10 @@ class Backbone(nn.Module):
     feature_dim: int
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """The features before the pooling, (N, feature_dim, h, w)."""
+        """The features before the pooling, (N, feature_dim, h, w).
+
+        Raises:
+            ValueError: if the network has no such map: a transformer, or a network with a layer
+                after its pooling, whose map has another width than its features.
+        """
         raise NotImplementedError

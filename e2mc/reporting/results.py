@@ -13,7 +13,6 @@ import pandas as pd
 from e2mc.errors import InputError
 from e2mc.state import fingerprint
 from e2mc.study import Rows, Run, Study
-from e2mc.task import differences
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
 SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
@@ -98,32 +97,6 @@ def read_result(path: Path) -> dict[str, Any]:
 def run_of(record: Mapping[str, Any]) -> Run:
     """The run that a result is of."""
     return Run(record["base"], record["arm"], record["base_seed"], record["continuation_seed"])
-
-
-def expect_made_for(
-    records: Mapping[Path, Mapping[str, Any]], wanted: Mapping[Path, Mapping[str, Any]]
-) -> None:
-    """Raises ResultError where results were made with other values than they are asked for with.
-
-    A file that is there may be older than the study says. The code is not compared: that it differs
-    is said under the table.
-
-    Args:
-        records: path -> content of the result file.
-        wanted: path -> what decides it by the study, as in ``decided_by`` of a result file.
-    """
-    found = {
-        path: apart
-        for path, record in records.items()
-        if (apart := differences(record["decided_by"], wanted[path]))
-    }
-    if not found:
-        return
-    path, (first, *more) = next(iter(found.items()))
-    said = first.replace(" → ", ", the study says ", 1)
-    besides = f" ({len(more)} more values differ)" if more else ""
-    too = f" ({len(found)} results differ in all)" if len(found) > 1 else ""
-    raise ResultError(f"{path} was made with {said}{besides}: delete it and run again{too}")
 
 
 def select(

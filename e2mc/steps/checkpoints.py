@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from e2mc.checkpoints.checkpoint import CheckpointError
-from e2mc.checkpoints.download import download
+from e2mc.checkpoints.download import Source, download
 from e2mc.checkpoints.own import convert_own
 from e2mc.checkpoints.released import convert_released
 from e2mc.errors import InputError
@@ -40,7 +40,7 @@ def download_task(study: Study, base: str) -> Task:
         {"study": study.source, "base": base},
         {},
         {"original": study.download_path(base)},
-        {"url": released.url, "sha256": released.sha256},
+        {"sha256": released.sha256} if released.sha256 else {"url": released.url},
         {},  # whatever fetches it, it is checked
     )
 
@@ -49,8 +49,14 @@ def download_base(task: Task) -> None:
     """Fetches a released checkpoint and checks it."""
     study = load_study(task.arguments["study"])
     task.expect(download_task(study, task.arguments["base"]))
-    decided = task.decides
-    download(decided["url"], task.output("original"), expected_sha256=decided["sha256"])
+    fetch(study, task.arguments["base"], task.output("original"))
+
+
+def fetch(study: Study, base: str, path: Path) -> Source:
+    """Fetches the released checkpoint of a base, unless it is there, and says what it is."""
+    released = study.bases[base].checkpoint
+    assert isinstance(released, ReleasedCheckpoint)
+    return download(released.url, path, archive=released.archive, expected_sha256=released.sha256)
 
 
 def conversion_task(study: Study, base: str) -> Task:
@@ -78,7 +84,7 @@ def convert_base(task: Task) -> None:
     task.expect(conversion_task(study, base))
     original, item = task.input("original"), study.bases[base]
     source = item.checkpoint
-    params = item.method.params
+    params = study.method(base).params
     if isinstance(source, ReleasedCheckpoint):
         converted = convert_released(
             original,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from e2mc.checkpoints.checkpoint import Checkpoint
+from e2mc.data.images import read_digest
 from e2mc.errors import InputError
 from e2mc.study import BASE_ARM, Run, ShippedCheckpoint, Study, load_study
-from e2mc.task import Task, differences, listed, plain
+from e2mc.task import Task, expect_made_for, plain
 
 
 def named_run(task: Task) -> tuple[Study, Run]:
@@ -48,12 +50,14 @@ def checkpoint_values(study: Study, run: Run) -> dict[str, Any]:
 
 def conversion_values(study: Study, base: str) -> dict[str, Any]:
     """What decides the checkpoint of a base that comes from a file, apart from the file."""
-    item = study.bases[base]
-    assert item.checkpoint is not None
+    checkpoint = study.bases[base].checkpoint
+    assert checkpoint is not None
+    # where a file comes from makes no difference where it is known by its hash
+    place = {"archive", "url"} if getattr(checkpoint, "sha256", None) else {"archive"}
     return {
-        "checkpoint": item.checkpoint.model_dump(mode="json"),
+        "checkpoint": checkpoint.model_dump(mode="json", exclude=place),
         "backbone": study.backbone,
-        "method": dataclasses.asdict(item.method),
+        "method": dataclasses.asdict(study.method(base)),
     }
 
 
@@ -67,24 +71,31 @@ def _shipped_values(study: Study, run: Run) -> dict[str, Any]:
 
 def expect_checkpoint_of(study: Study, run: Run, path: Path, checkpoint: Checkpoint) -> None:
     """Raises InputError where a file is not the checkpoint of a run that the study asks for."""
+    expect_images(study, path, checkpoint.provenance.get("images", {}))
     if path == study.trained_path(run):
-        expect_made_for(path, checkpoint.made_with, training_values(study, run))
+        expect_made_for(path, checkpoint.made_with, plain(training_values(study, run)))
     elif path == study.converted_path(run.base):
-        expect_made_for(path, checkpoint.made_with, conversion_values(study, run.base))
+        expect_made_for(path, checkpoint.made_with, plain(conversion_values(study, run.base)))
     # else it is shipped, and its hash has been checked
 
 
-def expect_made_for(path: Path, said: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
-    """Raises InputError where a file was made with other values than those that are wanted.
+def expect_images(study: Study, path: Path, made_from: Mapping[str, str]) -> None:
+    """Raises InputError where a file was made from other images than there are now.
 
     Args:
+        study: whose data sets; those that are not here are no difference.
         path: the file.
-        said: what it says of itself; None where it says nothing, such as a published one.
-        wanted: what the study asks for.
+        made_from: data set -> digest of its images, see ``e2mc.data.images.content_digest``.
     """
-    found = [] if said is None else differences(said, plain(wanted))
-    if found:
-        raise InputError(
-            f"{path} was made with other values than the study has: {listed(found)}: delete it to "
-            "have it made again, or change the study back"
-        )
+    for name, digest in made_from.items():
+        dataset = study.dataset_path(name)
+        if dataset.exists() and _digest(dataset, dataset.stat().st_mtime_ns) != digest:
+            raise InputError(
+                f"{path} was made from other images than {dataset} lists: delete it and run again"
+            )
+
+
+@functools.cache
+def _digest(dataset: Path, _: int) -> str:
+    """Of a file as it was at a time."""
+    return read_digest(dataset)

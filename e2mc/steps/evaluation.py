@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
+from e2mc.data.images import read_digest
 from e2mc.evaluation.paradigm import Found, Paradigm, together
 from e2mc.evaluation.subject import DataSet, Subject
 from e2mc.methods import METHODS
@@ -89,6 +90,7 @@ def evaluate(task: Task) -> None:
     device = resolve_device(task.arguments["device"])
     folder = task.output(next(iter(task.outputs))).parent
     base = study.bases[run.base]
+    paradigms = {name: study.paradigm(name, run.base) for name in task.outputs}
     subject = Subject(
         checkpoint,
         {
@@ -103,6 +105,7 @@ def evaluate(task: Task) -> None:
         states=folder,
         identity=f"{task.digest()} {digest}",
     )
+    images = {name: read_digest(dataset.path) for name, dataset in subject.datasets.items()}
     heads = {
         name: {
             "study": study.name,
@@ -111,16 +114,21 @@ def evaluate(task: Task) -> None:
             "base_seed": run.base_seed,
             "continuation_seed": run.continuation_seed,
             "paradigm": name,
-            "protocol": plain(study.paradigm(name, run.base).values()),
+            "protocol": plain(paradigms[name].values()),
             "decided_by": decided_by(study, run, name),
             "code": evaluation_code(study, run, name),
+            "images": {paradigms[name].dataset: images[paradigms[name].dataset]},
             "checkpoint": {"sha256": digest, "code": made.provenance.get("code", {})},
         }
         for name in task.outputs
     }
-    wanted = [name for name in heads if not _stands(task.output(name), heads[name])]
-    paradigms = {name: study.paradigm(name, run.base) for name in wanted or heads}
-    for group in together(paradigms):
+    stands = ("decided_by", "code", "images", "checkpoint")
+    wanted = [
+        name
+        for name, head in heads.items()
+        if not _says(task.output(name), **{key: head[key] for key in stands})
+    ] or list(heads)
+    for group in together({name: paradigms[name] for name in wanted}):
         start = time.perf_counter()
         for name, found in _score(group, subject).items():
             _write_result(task.output(name), heads[name], found, device, start)
@@ -131,14 +139,30 @@ def _score(group: dict[str, Paradigm], subject: Subject) -> dict[str, Found]:
     return type(next(iter(group.values()))).score_together(group, subject)
 
 
-def _stands(path: Path, head: dict[str, Any]) -> bool:
-    """Whether a result is there that is of the same checkpoint, values and code."""
+def to_score(study: Study, run: Run, names: Iterable[str]) -> list[str]:
+    """Which results of a job are made anew, as far as those that are there say.
+
+    The checkpoint is not looked at: where it is another one, all are.
+    """
+    names = list(names)
+    return [
+        name
+        for name in names
+        if not _says(
+            study.result_path(run, name),
+            decided_by=decided_by(study, run, name),
+            code=evaluation_code(study, run, name),
+        )
+    ] or names
+
+
+def _says(path: Path, **expected: Any) -> bool:
+    """Whether a result is there that says these things of itself."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False
-    same = ("decided_by", "code", "checkpoint")
-    return isinstance(there, dict) and all(there.get(key) == head[key] for key in same)
+    return isinstance(there, dict) and all(there.get(key) == expected[key] for key in expected)
 
 
 def _write_result(

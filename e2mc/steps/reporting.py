@@ -9,11 +9,12 @@ from typing import Any
 
 from e2mc.errors import InputError, expect_known
 from e2mc.reporting import made, parts, report, report_targets
-from e2mc.reporting.results import ResultError, expect_made_for, read_result, run_of
+from e2mc.reporting.results import ResultError, read_result, run_of
 from e2mc.steps import evaluation
 from e2mc.steps.code import code_of
+from e2mc.steps.decides import expect_images
 from e2mc.study import Study, load_study
-from e2mc.task import Task
+from e2mc.task import Task, expect_made_for
 
 
 def part_task(study: Study, name: str) -> Task:
@@ -45,7 +46,7 @@ def show(task: Task) -> None:
     """Makes a table or figure."""
     study, name = load_study(task.arguments["study"]), task.arguments["part"]
     task.expect(part_task(study, name))
-    expect_results(study, (path for path in map(Path, task.inputs.values()) if is_result(path)))
+    expect_results(study, (path for path in map(Path, task.inputs.values()) if _is_result(path)))
     parts(study)[name].show(study, {name: Path(path) for name, path in task.outputs.items()})
 
 
@@ -72,24 +73,23 @@ def make_report(task: Task) -> None:
     report.make_report(study.source, task.output("html"), now.decides["targets"])
 
 
-def is_result(path: Path) -> bool:
-    """Whether a file that a part reads is a result of an evaluation, and not a training log."""
-    return path.suffix == ".json"
-
-
 def expect_results(study: Study, paths: Iterable[Path]) -> None:
-    """Raises ResultError where a result is not what the study asks for under its path."""
-    records = {path: read_result(path) for path in paths}
-    wanted = {}
-    for path, record in records.items():
+    """Raises InputError where a result is not what the study asks for under its path."""
+    for path in paths:
+        record = read_result(path)
         run, paradigm = run_of(record), record["paradigm"]
         if study.result_path(run, paradigm) != path:
             raise ResultError(
                 f"{path}: is the result of {run.base} {run.arm} {run.seeds} under {paradigm}: "
                 "delete it and run again"
             )
-        wanted[path] = evaluation.decided_by(study, run, paradigm)
-    expect_made_for(records, wanted)
+        expect_made_for(path, record["decided_by"], evaluation.decided_by(study, run, paradigm))
+        expect_images(study, path, record.get("images", {}))
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file that a part reads is a result of an evaluation, and not a training log."""
+    return path.suffix == ".json"
 
 
 def reporting_identity(study: Study) -> dict[str, Any]:

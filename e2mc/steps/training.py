@@ -9,7 +9,7 @@ from typing import Any
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.criteria import CRITERIA
-from e2mc.data.images import Splits
+from e2mc.data.images import Splits, read_digest
 from e2mc.data.source import ImageSource
 from e2mc.data.subsets import stratified_split
 from e2mc.methods import METHODS
@@ -88,7 +88,11 @@ def train(task: Task) -> None:
         loggers=task.arguments["loggers"],
         measure=_measure(study, run, training, device),
         identity=task.digest(),
-        made_by={"made_with": plain(training_values(study, run)), "code": task.code},
+        made_by={
+            "made_with": plain(training_values(study, run)),
+            "images": {"images": read_digest(task.input("images"))},
+            "code": task.code,
+        },
     )
 
 

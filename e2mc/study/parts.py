@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from e2mc.checkpoints.own import KeyMap
 from e2mc.checkpoints.released import FORMATS
@@ -15,8 +17,7 @@ from e2mc.errors import InputError
 from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
-from e2mc.optim import OptimizerSpec, ScheduleSpec
-from e2mc.training.spec import Component, expect_once
+from e2mc.training.spec import Component, Recipe, expect_once
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
@@ -186,24 +187,22 @@ class OnDisk(Model):
 Data = Annotated[FashionMNIST | OnDisk, Field(discriminator="dataset")]
 
 
-class Recipe(Model):
-    """How a base is trained from random weights, or trained on."""
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe(Recipe):
+    """How a base is trained from random weights, or trained on.
 
-    optimizer: OptimizerSpec
-    schedule: ScheduleSpec = ScheduleSpec("constant")
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
-    images: int | None = Field(None, ge=2, description="how many training images; null: all")
-    drop_last: bool = True
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    compile: bool = Field(False, description="translate the backbone with torch.compile")
-    micro_batches: int = Field(1, ge=1, description="parts of a batch, one after the other")
-    augmentation_streams: int = Field(1, ge=1, description="parts that are augmented alike")
-    restore_optimizer: bool = Field(
-        False, description="go on with the optimizer state of the base, as VICReg's code does"
-    )
-    keep_optimizer: bool = False
-    method_params: dict[str, Any] = Field({}, description="changes to the method's parameters")
+    Args:
+        images: how many training images; None for all.
+        method_params: changes to the method's parameters.
+    """
+
+    images: int | None = None
+    method_params: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images is not None and self.images < 2:
+            raise InputError(f"images must be at least 2, found {self.images}")
 
 
 class ShippedCheckpoint(Model):
@@ -223,6 +222,9 @@ class ReleasedCheckpoint(Model):
     sha256: Sha256 | None = Field(
         None, description="null: recorded at the first download, checked ever after"
     )
+    archive: str | None = Field(
+        None, pattern="^https?://", description="a second address, where the first has it no more"
+    )
     epochs: int | None = Field(
         None, ge=1, description="epochs of its pre-training, where the file does not say"
     )
@@ -232,7 +234,7 @@ class OwnCheckpoint(Model):
     """A state dict of one's own, of any backbone; heads that it lacks are created fresh."""
 
     kind: Literal["own"]
-    path: str
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
     keys: KeyMap = KeyMap()
     epochs: int = Field(0, ge=0, description="epochs of its pre-training")
     head_seed: Seed = Field(0, description="decides the weights of fresh heads")
@@ -252,10 +254,10 @@ class Base(Model):
     views: tuple[ViewRecipe, ...]
     normalisation: Normalisation | None = Field(None, description="of the views; null: data's")
     checkpoint: AnyCheckpoint | None = None
-    pretraining: Recipe | None = Field(
+    pretraining: BaseRecipe | None = Field(
         None, description="how to make it from random weights; null: its checkpoint alone is used"
     )
-    continued: Recipe
+    continued: BaseRecipe
 
     @property
     def converted(self) -> bool:

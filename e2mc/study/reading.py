@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import yaml
 from pydantic import ValidationError
 
 from e2mc.errors import InputError
+from e2mc.evaluation import PARADIGMS
+from e2mc.study.arguments import expected, no_number
 from e2mc.study.config import Config, merged
 from e2mc.study.parts import Model
 from e2mc.study.study import Study
 
 CONFIG = Path("config.yaml")
 MERGE = "tag:yaml.org,2002:merge"  # of the key <<
-KINDS = ("linear", "finetune", "svm", "shipped", "released", "own")
+KINDS = (*PARADIGMS, "shipped", "released", "own")
 
 
 class StudyError(InputError):
@@ -147,11 +150,23 @@ class _Loader(yaml.SafeLoader):
 
 def _checked(model: type[Model], content: Any, where: str) -> Any:
     try:
-        return model.model_validate(content)
+        checked = model.model_validate(content)
     except ValidationError as error:
         raise StudyError(
             "; ".join(_explain(model, problem, where) for problem in error.errors())
         ) from error
+    for key in _truths_for_numbers(content, checked.model_dump()):
+        raise StudyError(f"{where}: {key} must be a number, found true or false")
+    return checked
+
+
+def _truths_for_numbers(given: Any, taken: Any, above: str = "") -> Iterator[str]:
+    """Keys whose true or false was taken for a number; YAML reads "yes" and "off" as these too."""
+    if isinstance(given, dict) and isinstance(taken, dict):
+        for key in given.keys() & taken.keys():
+            yield from _truths_for_numbers(given[key], taken[key], f"{above}.{key}".lstrip("."))
+    elif no_number(given, taken):
+        yield above
 
 
 def _explain(model: type[Model], problem: Any, where: str) -> str:
@@ -160,16 +175,21 @@ def _explain(model: type[Model], problem: Any, where: str) -> str:
     data = [("data", "fashion-mnist"), ("data", "on-disk")]
     loc = [part for part in problem["loc"] if part not in KINDS]
     keys = [str(part) for before, part in zip(("", *loc), loc) if (before, part) not in data]
-    key = ".".join(keys) or "the whole file"
+    key = ".".join(keys)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
         hint = f", did you mean {near[0]!r}?" if near else ": remove it"
         return f"{where}: unknown key {key}{hint}"
-    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "union_tag_invalid":
+        known = problem["ctx"]["expected_tags"].replace("'", "")
+        name = problem["ctx"]["discriminator"].strip("'")
+        tag = problem["ctx"]["tag"]
+        return f"{where}: {key}.{name}: {name} {tag!r} does not exist, expected one of {known}"
+    message = expected(problem)
     found = ""
     if problem["type"] not in ("value_error", "missing"):
-        found = f", found {problem['input']!r}"
-    return f"{where}: {key}: {message}{found}"
+        message, found = f"must be {message}", f", found {problem['input']!r}"
+    return f"{where}: {key}: {message}{found}" if keys else f"{where}: {message}{found}"
 
 
 def _all_keys(model: type[Model]) -> list[str]:

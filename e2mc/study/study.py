@@ -15,11 +15,15 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from e2mc.criteria import CRITERIA, create_criterion
 from e2mc.errors import InputError, expect_known
 from e2mc.evaluation.embeddings import Embeddings
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Paradigm
 from e2mc.evaluation.separability import Separability
+from e2mc.methods import METHODS
+from e2mc.models import check_backbone
+from e2mc.study.arguments import checked_arguments, expect_buildable
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
@@ -39,7 +43,7 @@ from e2mc.study.parts import (
     check_channels,
 )
 from e2mc.training.batches import smallest_part
-from e2mc.training.spec import Component, TrainingSpec
+from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
 
@@ -160,20 +164,12 @@ class Study(Model):
     @model_validator(mode="after")
     def _can_be_built(self) -> Study:
         """Every criterion and every window fits, so that nothing fails hours later."""
-        from e2mc.criteria import CRITERIA, create_criterion
-        from e2mc.methods import METHODS
-        from e2mc.models import check_backbone
-
-        check_backbone(self.backbone)
+        check_backbone(self.backbone, *self._sizes(), len(self.data.normalisation.mean))
         for name, base in self.bases.items():
-            where = f"bases.{name}.method"
-            expect_known(base.method.name, METHODS, f"{where}.name")
-            _accepts(METHODS[base.method.name], base.method.params, where)
-            for stage in ("pretraining", "continued"):
-                recipe = getattr(base, stage)
-                if recipe is not None:
-                    where = f"bases.{name}.{stage}"
-                    _accepts(METHODS[base.method.name], recipe.method_params, where)
+            self._check_method(self.method(name), f"bases.{name}.method")
+            if base.pretraining is not None:
+                method = self._method(Run(name, BASE_ARM, 0, None))
+                self._check_method(method, f"bases.{name}.pretraining.method_params")
             if base.converted and self.seeds.base != (0,):
                 raise InputError(
                     f"seeds.base is {self.seeds.base}, but bases.{name} is one file: set it to [0]"
@@ -185,17 +181,15 @@ class Study(Model):
             where = f"arms.{arm} (on {name})"
             try:
                 spec = self.training_spec(Run(name, arm, 0, 0))
-            except ValueError as error:
-                raise InputError(f"arms.{arm}: {error}") from error
-            changes = self.arms[arm].method_params
-            _accepts(METHODS[spec.method.name], changes, f"arms.{arm}.method_params (on {name})")
-            for criterion in spec.criteria:
-                expect_known(criterion.name, CRITERIA, f"{where}: criterion")
-                _accepts(CRITERIA[criterion.name], criterion.params, where)
-                try:
+                expect_buildable(spec.method)
+                for criterion in spec.criteria:
                     create_criterion(criterion.name, **criterion.params)
-                except ValueError as error:
-                    raise InputError(f"{where}: {error}") from error
+            except InputError as error:
+                message = str(error)
+                raise InputError(
+                    message if message.startswith(("arms.", "bases.")) else f"{where}: {message}"
+                ) from error
+            for criterion in spec.criteria:
                 window = criterion.params.get("window")
                 images = self.bases[name].continued.images or self.data.training_count
                 smallest = smallest_part(spec, images)
@@ -205,6 +199,22 @@ class Study(Model):
                         f"images, the smallest part of a batch has {smallest}"
                     )
         return self
+
+    @staticmethod
+    def _check_method(method: Component, where: str) -> None:
+        try:
+            expect_buildable(method)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+    def _sizes(self) -> tuple[set[int], set[int]]:
+        """Sides of the images that the backbone takes, and of those whose map is needed."""
+        whole = {view.size for base in self.bases.values() for view in base.views}
+        maps: set[int] = set()
+        for paradigm in self.paradigms.values():
+            for side, spatial in paradigm.sides(self.data.view(paradigm.dataset).size):
+                (maps if spatial else whole).add(side)
+        return whole | maps, maps
 
     def _named(self) -> Iterator[tuple[str, tuple[Rows, ...], tuple[str, ...]]]:
         for name, table in self.tables.items():
@@ -324,39 +334,22 @@ class Study(Model):
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
         changes: dict[str, Any] = {}
-        method_params = base.method.params | recipe.method_params
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
-            changes = {
-                key: value
-                for key, value in (("epochs", arm.epochs), ("batch_size", arm.batch_size))
-                if value is not None
-            }
-            method_params |= arm.method_params
+            given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
+            changes = {key: value for key, value in given.items() if value is not None}
             if arm.lr is not None:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
-        seed = run.base_seed if run.continuation_seed is None else run.continuation_seed
-        method = Component(base.method.name, method_params)
-        spec = TrainingSpec(
+        of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
+        return TrainingSpec(
             backbone=self.backbone,
-            method=method,
+            method=self._method(run),
             views=base.views,
             normalisation=base.normalisation or self.data.normalisation,
-            optimizer=recipe.optimizer,
-            schedule=recipe.schedule,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            drop_last=recipe.drop_last,
-            precision=recipe.precision,
-            compile=recipe.compile,
-            micro_batches=recipe.micro_batches,
-            augmentation_streams=recipe.augmentation_streams,
             criteria=self._criteria(run),
-            restore_optimizer=recipe.restore_optimizer,
-            keep_optimizer=recipe.keep_optimizer,
-            seed=seed,
+            seed=run.base_seed if run.continuation_seed is None else run.continuation_seed,
+            **of_recipe | changes,
         )
-        return dataclasses.replace(spec, **changes)
 
     def entropy_mapping(self, base: str) -> str:
         """The map of the first arm with E2MC, under which all arms of a base are measured."""
@@ -368,8 +361,6 @@ class Study(Model):
 
     def momentum(self, base: str) -> float | None:
         """The momentum of the target network at the start of a base's pre-training, if any."""
-        from e2mc.methods import METHODS
-
         spec = self.training_spec(Run(base, BASE_ARM, 0, None))
         parameter = inspect.signature(METHODS[spec.method.name]).parameters.get("ema")
         return None if parameter is None else spec.method.params.get("ema", parameter.default)
@@ -385,6 +376,28 @@ class Study(Model):
         # on which base makes no difference
         return tuple(c.name for c in self._criteria(Run(next(iter(self.bases)), arm, 0, 0)))
 
+    def method(self, base: str) -> Component:
+        """The method that made a base."""
+        where, method = f"bases.{base}.method", self.bases[base].method
+        expect_known(method.name, METHODS, f"{where}.name")
+        return Component(
+            method.name, checked_arguments(METHODS[method.name], method.params, f"{where}.params")
+        )
+
+    def _method(self, run: Run) -> Component:
+        """The method of a run, with what its recipe and its arm change."""
+        method, base = self.method(run.base), self.bases[run.base]
+        stage = "pretraining" if run.arm == BASE_ARM else "continued"
+        recipe = getattr(base, stage)
+        changes = {f"bases.{run.base}.{stage}.method_params": recipe.method_params}
+        if run.arm != BASE_ARM:
+            where = f"arms.{run.arm}.method_params (on {run.base})"
+            changes[where] = self.arms[run.arm].method_params
+        for where, change in changes.items():
+            checked = checked_arguments(METHODS[method.name], change, where)
+            method = Component(method.name, method.params | checked)
+        return method
+
     def _lineage(self, arm: str) -> list[Arm]:
         """An arm, what it is a variant of, and so on."""
         chain = [self.arms[arm]]
@@ -396,10 +409,20 @@ class Study(Model):
         """The criteria of a run, with all that its arm and those before it say of them."""
         params: dict[str, dict[str, Any]] = {}
         for link in reversed(self._lineage(run.arm) if run.arm != BASE_ARM else []):
-            for change in link.changes(tuple(params)):
+            try:
+                changes = link.changes(tuple(params))
+            except InputError as error:
+                raise InputError(f"arms.{run.arm}: {error}") from error
+            for change in changes:
                 of_base = change.base_params.get(run.base, {})
                 params[change.name] = params.get(change.name, {}) | change.params | of_base
-        return tuple(Component(name, value) for name, value in params.items())
+        where = f"arms.{run.arm} (on {run.base})"
+        for name in params:
+            expect_known(name, CRITERIA, f"{where}: criterion")
+        return tuple(
+            Component(name, checked_arguments(CRITERIA[name], given, where))
+            for name, given in params.items()
+        )
 
     # --- where it is; the parts of a run may also be the wildcards of a rule ---
 
@@ -441,10 +464,3 @@ class Study(Model):
     def result_path(self, run: Run, paradigm: str) -> Path:
         """The scores of a run under one paradigm, or what is measured of it."""
         return self.root / "evaluations" / run.base / run.arm / run.seeds / f"{paradigm}.json"
-
-
-def _accepts(kind: type, params: dict[str, Any], where: str) -> None:
-    """Raises ValueError for a parameter that a method or criterion does not have."""
-    known = set(inspect.signature(kind).parameters) - {"backbone", "group"}
-    for name in params:
-        expect_known(name, sorted(known), f"{where}: parameter")

@@ -83,7 +83,7 @@ def pretrain(
         CheckpointError: when the weights of ``start`` do not fit the method.
     """
     output = Path(output)
-    run = _Run(spec, images, start, device, identity)
+    run = _Training(spec, images, start, device, identity)
     state_path = output.with_name(output.name + ".state")
     run.resume(state_path)
     writes, total = rank() == 0, run.order.total_steps
@@ -118,7 +118,7 @@ def pretrain(
         state_path.unlink(missing_ok=True)
 
 
-class _Run:
+class _Training:
     """The parts of one run and where it stands."""
 
     def __init__(

@@ -21,21 +21,15 @@ class Component:
     __pydantic_config__ = {"extra": "forbid"}
 
 
-@dataclass(frozen=True)
-class TrainingSpec:
-    """Everything that decides the weights of a run, apart from its images and its start.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the loop goes, whatever it trains.
 
     Args:
-        backbone: name in ``e2mc.models.BACKBONES``.
-        method: base method whose loss is minimised.
-        views: the views of each image; the method's global views come first.
-        normalisation: applied to every view.
         optimizer, schedule: see ``e2mc.optim``.
         epochs: passes over the images, at least 1.
         batch_size: images per step, over all processes, at least 2.
         drop_last: leave out the last, smaller batch of an epoch.
-        criteria: add-on criteria, each named once; their losses are added to the method's in this
-            order. None of them for plain (continued) pre-training.
         precision: of the network in the forward pass; losses and weights stay in float32.
         compile: translate the backbone with ``torch.compile``, once for each size of views. Results
             differ in their last digits.
@@ -44,28 +38,21 @@ class TrainingSpec:
             which is not the same as the whole batch.
         augmentation_streams: equal parts of a batch whose augmentations are drawn alike, see
             ``e2mc.data.source.Batch``.
-        restore_optimizer: start from the optimizer state of the checkpoint.
+        restore_optimizer: start from the optimizer state of the checkpoint, as VICReg's code does.
         keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
-        seed: decides initial weights, order of the images and views.
     """
 
-    backbone: str
-    method: Component
-    views: tuple[ViewRecipe, ...]
-    normalisation: Normalisation
     optimizer: OptimizerSpec
-    schedule: ScheduleSpec
+    schedule: ScheduleSpec = ScheduleSpec("constant")  # noqa: RUF009 (frozen)
     epochs: int
     batch_size: int
     drop_last: bool = True
-    criteria: tuple[Component, ...] = ()
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     micro_batches: int = 1
     augmentation_streams: int = 1
     restore_optimizer: bool = False
     keep_optimizer: bool = False
-    seed: int = 0
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -81,6 +68,31 @@ class TrainingSpec:
                     f"batch_size {self.batch_size} must be a multiple of {name} "
                     f"{getattr(self, name)}"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec(Recipe):
+    """Everything that decides the weights of a run, apart from its images and its start.
+
+    Args:
+        backbone: name in ``e2mc.models.BACKBONES``.
+        method: base method whose loss is minimised.
+        views: the views of each image; the method's global views come first.
+        normalisation: applied to every view.
+        criteria: add-on criteria, each named once; their losses are added to the method's in this
+            order. None of them for plain (continued) pre-training.
+        seed: decides initial weights, order of the images and views.
+    """
+
+    backbone: str
+    method: Component
+    views: tuple[ViewRecipe, ...]
+    normalisation: Normalisation
+    criteria: tuple[Component, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         expect_once(component.name for component in self.criteria)
 
 

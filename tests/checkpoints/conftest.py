@@ -7,7 +7,7 @@ import torch
 from e2mc.checkpoints.own import convert_own
 from e2mc.checkpoints.released import convert_released
 from e2mc.models import BACKBONES
-from e2mc.models.resnet50 import PooledNetwork
+from e2mc.models.torchvision_backbone import PooledNetwork
 
 WIDTH, LAYERS = 8, (1, 1, 1, 1)
 PARAMS = {

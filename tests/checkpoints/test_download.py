@@ -1,5 +1,6 @@
 """Downloads from a server on loopback that misbehaves in a different way for each request."""
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -64,8 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server():
+@contextlib.contextmanager
+def serving():
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.plan, made.requests, made.content = [], [], CONTENT
     made.honours_range, made.etag, made.woken = True, '"first"', threading.Event()
@@ -76,6 +77,18 @@ def server():
     made.woken.set()
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture
+def server():
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def archive():
+    with serving() as made:
+        yield made
 
 
 def fetch(server, path, **options):
@@ -235,3 +248,77 @@ def test_damaged_record_says_what_to_do(server, tmp_path):
     (tmp_path / "model.pth.source.json").write_text("{")
     with pytest.raises(DownloadError, match=r"source\.json is damaged: delete it"):
         fetch(server, tmp_path / "model.pth")
+
+
+def test_first_download_is_said_and_no_later_one(server, tmp_path, capsys):
+    path = tmp_path / "model.pth"
+    fetch(server, path)
+    assert f"{path}: first download, recorded: {SHA256}" in capsys.readouterr().out
+    fetch(server, path)
+    path.unlink()
+    fetch(server, path)
+    fetch(server, tmp_path / "known.pth", expected_sha256=SHA256)
+    assert "first download" not in capsys.readouterr().out
+
+
+def test_file_that_was_put_there_by_hand_is_recorded(server, tmp_path, capsys):
+    path = tmp_path / "model.pth"
+    path.write_bytes(CONTENT)
+    assert fetch(server, path).sha256 == SHA256
+    assert not server.requests and "first download, recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", [404, 403, 503, "no-length", "wrong-bytes", "truncate"])
+def test_archive_is_asked_when_the_first_address_fails(fault, server, archive, tmp_path, capsys):
+    server.plan, server.honours_range = [fault] * 9, False
+    path = tmp_path / "model.pth"
+    source = fetch(server, path, archive=archive.url, expected_sha256=SHA256)
+    assert path.read_bytes() == CONTENT and source.url == archive.url
+    assert f"trying {archive.url}" in capsys.readouterr().out
+    record = json.loads((tmp_path / "model.pth.source.json").read_text())
+    assert record["url"] == archive.url
+    again = len(server.requests), len(archive.requests)
+    assert fetch(server, path, archive=archive.url) == source
+    assert (len(server.requests), len(archive.requests)) == again
+
+
+def test_archive_is_left_alone_when_the_first_address_has_the_file(server, archive, tmp_path):
+    fetch(server, tmp_path / "model.pth", archive=archive.url)
+    assert not archive.requests
+
+
+def test_archive_is_held_to_the_first_download(server, archive, tmp_path):
+    """Whichever address it came from, the file stays the one that was recorded."""
+    path = tmp_path / "model.pth"
+    fetch(server, path, archive=archive.url)
+    path.unlink()
+    server.plan, archive.content = [404], CONTENT[::-1]
+    with pytest.raises(DownloadError, match=f"404 Not Found.*; and what .*expected {SHA256}"):
+        fetch(server, path, archive=archive.url)
+    server.plan, archive.content = [404], CONTENT
+    fetch(server, path, archive=archive.url)
+    assert path.read_bytes() == CONTENT
+
+
+def test_both_fail(server, archive, tmp_path):
+    server.plan, archive.plan = [404], [410]
+    with pytest.raises(DownloadError, match="404 Not Found; .*; and .* 410 Gone; check"):
+        fetch(server, tmp_path / "model.pth", archive=archive.url)
+
+
+def test_each_address_goes_on_with_its_own_part(server, archive, tmp_path):
+    path = tmp_path / "model.pth"
+    server.plan, archive.plan = ["truncate", 404], ["truncate", 404]
+    with pytest.raises(DownloadError):
+        fetch(server, path, archive=archive.url)
+    server.plan = [404]
+    fetch(server, path, archive=archive.url)
+    assert path.read_bytes() == CONTENT
+    assert ranges(archive)[-1] == f"bytes={len(CONTENT) // 2}-"
+    assert {file.name for file in tmp_path.iterdir()} == {"model.pth", "model.pth.source.json"}
+
+
+def test_archive_of_another_kind_of_address_is_refused(server, tmp_path):
+    with pytest.raises(DownloadError, match="'ftp://x/y': expected an http or https address"):
+        fetch(server, tmp_path / "x", archive="ftp://x/y")
+    assert not server.requests

@@ -8,6 +8,7 @@ import e2mc.cluster
 from e2mc.cluster import launching, slurm
 from e2mc.cluster.launching import launch
 from e2mc.cluster.slurm import Resources
+from e2mc.state import write_json
 from e2mc.task import Task
 
 
@@ -81,6 +82,18 @@ def test_job_that_an_unanswered_sbatch_left_is_found(tmp_path, monkeypatch):
     job = launching._Launcher(task_of(tmp_path / "made"), Resources()).find_or_submit()
     assert job.id == "7" and job.path.is_dir()
     assert submitted.read_text() == "x\n", "and no second job was submitted"
+
+
+def test_job_that_ends_while_the_queue_is_asked_is_not_made_again(tmp_path, monkeypatch):
+    launcher = launching._Launcher(task_of(tmp_path), Resources())
+
+    def queue():
+        write_json({"spec": launcher.folder.spec}, launcher.folder.done)
+        return []
+
+    monkeypatch.setattr(slurm, "queue", queue)
+    monkeypatch.setattr(launcher, "_submit", lambda: pytest.fail("it is submitted again"))
+    assert launcher.find_or_submit() is None
 
 
 def test_submission_needs_slurm(tmp_path, monkeypatch):

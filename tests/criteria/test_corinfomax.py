@@ -45,5 +45,18 @@ def test_evaluation_leaves_no_trace():
 def test_another_width_is_refused():
     criterion = CorInfoMax()
     criterion(torch.randn(8, 3), torch.randn(8, 3))
-    with pytest.raises(ValueError, match=r"followed \(2, 3\) \(views, D\) so far, got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"followed \(2, 3\) \(views, D\) so far, found \(1, 3\)"):
         criterion(torch.randn(8, 3))
+
+
+def test_evaluation_of_a_new_one_leaves_no_trace():
+    criterion, z = CorInfoMax().eval(), torch.randn(8, 3)
+    criterion(z)
+    assert criterion.means.numel() == 0 and criterion.covariances.numel() == 0
+
+
+def test_moments_of_several_batches_at_once_are_refused():
+    criterion = CorInfoMax()
+    with pytest.raises(ValueError, match=r"found 5 in torch\.vmap: call eval\(\) on the criterion"):
+        torch.vmap(lambda z: criterion(z).loss)(torch.randn(5, 8, 3))
+    assert criterion.means.numel() == 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import subprocess
 import sys
+import typing
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -49,11 +51,37 @@ def test_public_names():
     assert set(e2mc.__all__) <= set(dir(e2mc))
     with pytest.raises(AttributeError, match="'nothing'"):
         _ = e2mc.nothing
+    with pytest.raises(AttributeError, match="'Nothing'"):
+        _ = e2mc.Nothing
+
+
+def test_public_names_come_from_the_registry(monkeypatch):
+    class Mine(Criterion):
+        """A criterion in the registry alone."""
+
+    monkeypatch.setitem(CRITERIA, "mine", Mine)
+    assert e2mc.Mine is Mine
+    assert "Mine" in e2mc.__all__ and "Mine" in dir(e2mc)
+
+
+def test_star_imports_every_criterion():
+    for module in ("e2mc", "e2mc.criteria"):
+        names: dict[str, object] = {}
+        exec(f"from {module} import *", names)
+        assert {kind.__name__ for kind in CRITERIA.values()} <= names.keys()
+
+
+def test_import_of_the_package_and_its_small_modules_is_without_torch():
+    code = (
+        "import sys, inspect, e2mc; from e2mc import state, progress; inspect.getdoc(e2mc);"
+        "assert not hasattr(e2mc, 'nothing') and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_registry():
     assert create_criterion("e2mc", window=3).window == 3
-    with pytest.raises(ValueError, match="unknown criterion 'emc'; known are e2mc, vcreg"):
+    with pytest.raises(ValueError, match="criterion 'emc' does not exist, expected .* e2mc, vcreg"):
         create_criterion("emc")
 
 
@@ -62,6 +90,43 @@ def test_gradients(name):
     views = make_views(7, 3)
     # In eval mode, so that a running covariance stays as it is.
     assert gradcheck(lambda *views: create_criterion(name).eval()(*views).loss, views)
+
+
+@every
+@pytest.mark.parametrize("n, d", [(7, 3), (4, 9)])
+def test_second_derivatives(name, n, d):
+    criterion = create_criterion(name).eval()
+    assert gradgradcheck(lambda *views: criterion(*views).loss, make_views(n, d))
+
+
+@every
+def test_transforms_of_torch_func(name):
+    criterion, views = create_criterion(name).eval(), make_views(7, 3)
+
+    def loss(z1, z2):
+        return criterion(z1, z2).loss
+
+    gradients = torch.autograd.grad(loss(*views), views)
+    z1, z2 = (z.detach() for z in views)
+    for transform in (torch.func.grad, torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(loss, argnums=(0, 1))(z1, z2), gradients)
+    hessian = torch.autograd.functional.hessian(lambda z: loss(z, z2), z1)
+    torch.testing.assert_close(torch.func.hessian(loss)(z1, z2), hessian)
+    batches = [torch.stack([z, 2 * z]) for z in (z1, z2)]
+    expected = torch.stack([loss(z1, z2), loss(2 * z1, 2 * z2)])
+    torch.testing.assert_close(torch.vmap(loss)(*batches), expected)
+    of_each = torch.vmap(torch.func.grad(loss))(*batches)
+    torch.testing.assert_close(of_each[0], gradients[0])
+
+
+@every
+def test_transforms_move_a_state_as_a_call_does(name):
+    z1, z2 = (z.detach() for z in make_views(7, 3))
+    called, transformed = create_criterion(name), create_criterion(name)
+    called(z1, z2)
+    torch.func.grad(lambda z: transformed(z, z2).loss)(z1)
+    torch.testing.assert_close(transformed.state_dict(), called.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(transformed(z1, z2), called(z1, z2), rtol=0, atol=0)
 
 
 @every
@@ -106,6 +171,25 @@ def test_half_precision_is_left(name, dtype):
 
 @every
 @pytest.mark.parametrize(
+    "dtypes, widest",
+    [
+        ((torch.float32, torch.float64), torch.float64),
+        ((torch.float64, torch.bfloat16), torch.float64),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.float16, torch.bfloat16), torch.float32),
+    ],
+)
+def test_of_several_precisions_the_widest_is_taken(name, dtypes, widest):
+    views = [z.detach().to(dtype).requires_grad_() for z, dtype in zip(make_views(9, 4), dtypes)]
+    out, gradients = run(create_criterion(name), views)
+    expected = create_criterion(name)(*[z.to(widest) for z in views])
+    assert out.loss.dtype == widest
+    assert [g.dtype for g in gradients] == list(dtypes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+@every
+@pytest.mark.parametrize(
     "embedding",
     [
         torch.zeros(8, 5),
@@ -123,6 +207,16 @@ def test_degenerate_embeddings_stay_finite(name, embedding):
     out, gradients = run(create_criterion(name), views)
     assert out.loss.isfinite()
     assert all(g.isfinite().all() for g in gradients)
+
+
+@every
+def test_default_device_is_not_where_things_are_computed(name):
+    views = [z.detach().float() for z in make_views(12, 5)]
+    expected = create_criterion(name)(*views)
+    criterion = create_criterion(name)
+    with torch.device("meta"):
+        out = criterion(*views)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
 
 
 @every
@@ -148,30 +242,69 @@ def test_nan_passes_where_the_check_is_off():
 def test_wrong_shapes_raise(name):
     criterion, z = create_criterion(name), torch.randn(6, 4)
     for views, message in [
-        ((), "got no view"),
-        ((z, z[:, :3]), r"got \(6, 4\), \(6, 3\)"),
-        ((z[0],), r"got \(4,\)"),
-        ((z[:, :0],), r"got \(6, 0\)"),
-        ((z.long(),), "got torch.int64"),
-        ((z[:1],), "at least 2 rows, got 1"),
+        ((), "found no view"),
+        ((z, z[:, :3]), r"found \(6, 4\), \(6, 3\)"),
+        ((z[0],), r"found \(4,\)"),
+        ((z[:, :0],), r"found \(6, 0\)"),
+        ((z.long(),), "found torch.int64"),
+        (([z, z],), r"found a value of type list: .* criterion\(\*views\)"),
+        (((z, z),), "found a value of type tuple"),
+        ((z, None), "found a value of type NoneType"),
+        ((z.numpy(), z), "found a value of type ndarray"),
+        ((z, z.to("meta")), "on one device, found cpu, meta"),
+        ((z.to(torch.complex64),), "found torch.complex64"),
+        ((z[:1],), "at least 2 rows, found 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             criterion(*views)
 
 
+def parameters(kind: type) -> dict[str, object]:
+    """Type of each parameter that a study can set."""
+    hints = typing.get_type_hints(kind.__init__)
+    return {name: hints[name] for name in inspect.signature(kind).parameters if name != "group"}
+
+
+def wrong_values(hint: object) -> list[object]:
+    """Values that no parameter of this type takes."""
+    nothing: list[object] = ["strong", -3.0, math.nan, math.inf, True]
+    return {
+        float: nothing,
+        int: [*nothing, 2.5, 0],
+        int | None: [*nothing, 2.5, 0],
+        bool: [],  # for those who read the types
+    }.get(hint, ["nothing", 1, None])
+
+
+@every
+def test_parameters_have_types_that_a_study_can_be_checked_with(name):
+    for hint in parameters(CRITERIA[name]).values():
+        assert hint in (float, int, int | None, bool) or typing.get_origin(hint) is typing.Literal
+
+
+@every
+def test_wrong_parameters_raise(name):
+    for parameter, hint in parameters(CRITERIA[name]).items():
+        for value in wrong_values(hint):
+            with pytest.raises(ValueError, match=rf"^{parameter} .* expected|^{parameter} must be"):
+                create_criterion(name, **{parameter: value})
+
+
 @pytest.mark.parametrize(
     "name, params, message",
     [
-        ("e2mc", {"mapping": "tanh"}, "'tanh'"),
-        ("e2mc", {"batch_size": 1}, "at least 2, got 1"),
-        ("vicreg-covariance", {"batch_size": 1}, "at least 2, got 1"),
+        ("e2mc", {"mapping": "tanh"}, "mapping 'tanh' does not exist, expected one of normal, log"),
+        ("e2mc", {"batch_size": 1}, "batch_size must be a whole number of at least 2, found 1"),
+        ("e2mc", {"window": 2.5}, "window must be a whole number of at least 1, found 2.5"),
+        ("vicreg-covariance", {"batch_size": 1}, "at least 2, found 1"),
         ("vcreg", {"space": "sphere"}, "'sphere'"),
-        ("auh", {"t": 0}, "positive, got 0"),
-        ("corinfomax", {"decay": 1}, "got 1"),
-        ("corinfomax", {"epsilon": 0}, "positive, got 0"),
+        ("auh", {"t": 0}, "t must be a finite number above 0, found 0"),
+        ("corinfomax", {"decay": 1}, "number of at least 0 and below 1, found 1"),
+        ("corinfomax", {"epsilon": 0}, "above 0, found 0"),
+        ("sigreg", {"points": 1}, "at least 2, found 1"),
     ],
 )
-def test_wrong_parameters_raise(name, params, message):
+def test_what_is_wrong_with_a_parameter_is_said(name, params, message):
     with pytest.raises(ValueError, match=message):
         create_criterion(name, **params)
 

@@ -49,8 +49,8 @@ def test_learnable_kappa_is_a_parameter_that_tightens_the_bound():
 @pytest.mark.parametrize(
     "params, message",
     [
-        ({"kappa": 0.0}, "kappa must be positive, got 0.0"),
-        ({"estimator": "knn"}, "'knn'; known are plug-in, joe"),
+        ({"kappa": 0.0}, "kappa must be a finite number above 0, found 0.0"),
+        ({"estimator": "knn"}, "'knn' does not exist, expected one of plug-in, joe"),
         ({"learnable_kappa": True}, "positive entropy_weight and reconstruction_weight"),
     ],
 )

@@ -89,9 +89,3 @@ def test_every_training_step_has_directions_of_its_own_and_resumes_with_them():
     resumed.eval()
     assert resumed(z).loss == resumed(z).loss
     assert list(criterion.state_dict()) == ["step"]
-
-
-@pytest.mark.parametrize("params", [{"directions": 0}, {"t_max": 0.0}, {"points": 1}])
-def test_wrong_parameters_raise(params):
-    with pytest.raises(ValueError, match="at least|positive"):
-        SIGReg(**params)

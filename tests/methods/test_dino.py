@@ -104,19 +104,6 @@ def test_er_has_entropy_in_the_place_of_the_centre(backbone):
     torch.testing.assert_close(out.terms["er_entropy"], entropy, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "params, message",
-    [
-        ({"temperature": 0.0}, "temperatures must be positive"),
-        ({"centre_momentum": 2.0}, "centre_momentum must be in"),
-        ({"ema": -0.1}, "ema and ema_last must be in"),
-    ],
-)
-def test_wrong_parameters_raise(params, message, backbone):
-    with pytest.raises(ValueError, match=message):
-        create_method("dino", backbone, **PARAMS | params)
-
-
 def test_wants_its_global_views(method):
     with pytest.raises(ValueError, match="2 global views"):
         method(crops()[:1])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
+import typing
+
 import pytest
 import torch
 
@@ -42,10 +47,49 @@ def test_unknown_name_is_refused(backbone):
         create_method("moco", backbone)
 
 
+def parameters(name: str) -> dict[str, object]:
+    """Type of each parameter that a study can set."""
+    hints = typing.get_type_hints(METHODS[name].__init__)
+    chosen = inspect.signature(METHODS[name]).parameters
+    return {key: hints[key] for key in chosen if key not in ("backbone", "group")}
+
+
+WRONG = {
+    float: ["strong", -3.0, math.nan, math.inf, True],
+    int: ["strong", -3, 2.5, math.nan, True],
+    int | None: ["strong", -3, 2.5, math.nan, True, 1],
+    tuple[int, ...]: ["wide", 8, [8, "8"], [], [0], [2.5]],
+}
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_unknown_objective_is_refused(name, backbone):
-    with pytest.raises(ValueError, match="objective 'mi' does not exist, expected one of own, er"):
-        create_method(name, backbone, **PARAMS[name], objective="mi")
+def test_parameters_have_types_that_a_study_can_be_checked_with(name):
+    for hint in parameters(name).values():
+        assert hint in WRONG or typing.get_origin(hint) is typing.Literal
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_wrong_parameters_are_refused(name, backbone):
+    for parameter, hint in parameters(name).items():
+        for value in WRONG.get(hint, ["err", 1, None]):
+            with pytest.raises(ValueError, match=f"{parameter} (must be|.* expected)"):
+                create_method(name, backbone, **PARAMS[name] | {parameter: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("byol", {"ema": 1.5}, "ema must be .* of at least 0 and at most 1, found 1.5"),
+        ("dino", {"ema_last": 1.5}, "ema_last must be .* at most 1, found 1.5"),
+        ("dino", {"centre_momentum": 2.0}, "centre_momentum must be .* at most 1, found 2.0"),
+        ("simclr", {"temperature": 0.0}, "temperature must be a finite number above 0, found 0.0"),
+        ("vicreg", {"expander": "wide"}, "expander must be a list of .* found 'wide'"),
+        ("vicreg", {"objective": "err"}, "objective 'err' does not exist"),
+    ],
+)
+def test_what_is_wrong_with_a_parameter_is_said(name, params, message, backbone):
+    with pytest.raises(ValueError, match=message):
+        create_method(name, backbone, **params)
 
 
 def test_er_is_the_bound(method, views):
@@ -62,6 +106,20 @@ def test_embed_gives_the_embeddings_of_forward(method, views):
     method.eval()
     for z, expected in zip(method.embed(views), method(views).embeddings, strict=True):
         torch.testing.assert_close(z, expected)
+
+
+def test_default_device_is_not_where_things_are_computed(method, views):
+    other = copy.deepcopy(method)
+    outputs = []
+    for one, device in ((method, "cpu"), (other, "meta")):
+        generator = torch.Generator().manual_seed(1)
+        indices = torch.arange(16)
+        with torch.device(device):
+            one.begin_epoch(generator, lambda indices=indices: iter([(indices, views)]))
+            one.begin_step(indices)
+            outputs.append(one(views))
+            one.end_step(0.5)
+    torch.testing.assert_close(outputs[1].loss, outputs[0].loss, rtol=0, atol=0)
 
 
 def test_evaluation_changes_nothing(method, views):

@@ -16,3 +16,18 @@ def test_small_resnet_shapes():
 def test_unknown_backbone():
     with pytest.raises(ValueError, match="backbone 'resnet-tiny' does not exist, expected one of"):
         create_backbone("resnet-tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "message"),
+    [
+        ("torchvision:resnet5", 3, "torchvision has no model 'resnet5'"),
+        ("torchvision:vit_b_16", 3, "VisionTransformer has no global average pooling: choose"),
+        ("torchvision:resnet18", 1, "takes images of 3 channels, not 1"),
+        ("torchvision:", 3, "backbone 'torchvision:' does not exist"),
+        ("hub:resnet18", 3, "backbone 'hub:resnet18' does not exist, expected one of resnet-small"),
+    ],
+)
+def test_backbones_that_cannot_be_made(name, channels, message):
+    with pytest.raises(ValueError, match=message):
+        create_backbone(name, channels)

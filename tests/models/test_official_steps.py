@@ -15,7 +15,7 @@ from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.checkpoints.released import convert_released
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.models import BACKBONES
-from e2mc.models.resnet50 import PooledNetwork
+from e2mc.models.torchvision_backbone import PooledNetwork
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.training.loop import pretrain
 from e2mc.training.spec import Component, TrainingSpec

@@ -41,7 +41,7 @@ def test_figure_of_the_page_is_one_file_and_one_line(tmp_path):
     text = text.replace("\nfrom e2mc.study", f"\n{block(1, 'python')}from e2mc.study")
     registry.write_text(text, encoding="utf-8")
     # its own test, and those of the registry, which make it from results
-    tests = ["tests/reporting/test_rank_and_score.py", "tests/reporting/test_parts.py"]
+    tests = [f"tests/reporting/test_{name}.py" for name in ("rank_and_score", "parts")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *tests],
         cwd=tmp_path,

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ from e2mc.reporting.results import (
     COLUMNS,
     ResultError,
     collect,
-    expect_made_for,
     read_result,
     select,
 )
@@ -89,31 +86,3 @@ def test_a_row_has_a_digest_of_its_code_and_the_frame_has_the_files(study, write
     assert frame["code"].str.fullmatch("[0-9a-f]{12}").all()
     assert [frame.attrs["code"][code] for code in frame["code"].unique()] == codes[::-1]
     assert select(study, frame, study.tables["main"].rows, ["linear_1"], [0]).attrs == frame.attrs
-
-
-def values(weight):
-    criterion = {"name": "e2mc", "params": {"entropy_weight": weight}}
-    return {"training": {"criteria": [criterion], "epochs": 3}}
-
-
-def test_a_result_of_other_values_is_refused_by_name():
-    path = Path("results/tiny/evaluations/vicreg/e2mc/base0-cont0/linear_1.json")
-    records = {path: {"decided_by": values(1.0)}}
-    expect_made_for(records, {path: values(1.0)})
-    expected = (
-        f"{path} was made with training.criteria.0.params.entropy_weight 1.0, the study says "
-        "500.0: delete it and run again"
-    )
-    with pytest.raises(ResultError, match=f"^{re.escape(expected)}$"):
-        expect_made_for(records, {path: values(500.0)})
-    empty = {path: {"training": {}}}
-    with pytest.raises(ResultError, match=r"\(\d more values differ\): delete it and run again$"):
-        expect_made_for(records, empty)
-
-
-def test_other_stale_files_are_counted():
-    records = {Path(name): {"decided_by": values(1.0)} for name in "abc"}
-    wanted = {Path("a"): values(1.0), Path("b"): values(2.0), Path("c"): values(2.0)}
-    said = r"^b was made with .*: delete it and run again \(2 results differ in all\)$"
-    with pytest.raises(ResultError, match=said):
-        expect_made_for(records, wanted)

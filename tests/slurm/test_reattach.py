@@ -97,14 +97,21 @@ def test_record_of_a_job_that_is_not_ours(cluster, tmp_path):
     output = tmp_path / "out"
     cluster.finish(cluster.drive("count", output, 1, 0.1))
     record = next(tmp_path.glob("slurm/*/job.json"))
-    record.with_name("done.json").unlink()
+
+    def forget(expected):
+        """Without what says that it is done, a job that has not left the queue is waited for."""
+        cluster.wait_for(lambda: list(cluster.queue()) == expected, "the end of the job")
+        record.with_name("done.json").unlink()
+
+    forget([])
     foreign = cluster.command("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 100")
-    for job in (foreign.strip(), "999999"):
+    foreign = foreign.strip()
+    for job in (foreign, "999999"):
         record.write_text(json.dumps(json.loads(record.read_text()) | {"job": job}))
         shown = cluster.finish(cluster.drive("count", output, 1, 0.1))
         assert "is to make out" in shown
-        record.with_name("done.json").unlink()
-    assert foreign.strip() in cluster.queue(), "and it is left alone"
+        forget([foreign])
+    assert foreign in cluster.queue(), "and it is left alone"
 
 
 def test_two_processes_wait_for_one_job(cluster, tmp_path):

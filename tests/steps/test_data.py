@@ -14,7 +14,7 @@ import pytest
 import trees
 
 from e2mc.data.errors import DataError
-from e2mc.data.images import Splits
+from e2mc.data.images import Splits, read_digest
 from e2mc.errors import InputError
 from e2mc.state import sha256
 from e2mc.steps.data import check_data, index_task, preparation_task
@@ -81,6 +81,20 @@ def test_every_problem_is_named(study):
         "voc07: study on-disk needs the images of voc2007: set data_folders.voc2007",
     ):
         assert expected in str(caught.value), problems
+
+
+def test_counting_again_leaves_every_index_untouched(study):
+    check_data(study, FOLDERS)
+    paths = [study.dataset_path(name) for name in study.data.names]
+    for path in paths:
+        os.utime(path, (1, 1))
+    check_data(study, FOLDERS)
+    assert [path.stat().st_mtime for path in paths] == [1] * 4
+    digests = [read_digest(path) for path in paths]
+    Path("imagenet").rename("moved")
+    check_data(study, FOLDERS | {"imagenet": Path("moved")})
+    assert [path.stat().st_mtime == 1 for path in paths] == [False, False, True, True]
+    assert [read_digest(path) for path in paths] == digests
 
 
 def test_what_is_left_out_is_said(study):

@@ -190,9 +190,7 @@ def moves(study, *changes):
 )
 def test_tables_and_figures_follow_the_study(study, change):
     assert moves(study, change)
-    assert part_task(study, "table1") != part_task(
-        "fashion", changed(study, change), "table1"
-    )
+    assert part_task(study, "table1") != part_task("fashion", changed(study, change), "table1")
 
 
 def test_tables_and_figures_do_not_follow_what_only_results_tell(study):

@@ -54,17 +54,17 @@ def test_tensorboard_has_every_term_of_the_csv(images, tmp_path):
 
 
 def test_resumed_run_goes_on_in_its_log(images, tmp_path, monkeypatch):
-    advance = loop._Run.advance
+    advance = loop._Training.advance
 
     def killed_in_step_5(run, views):
         if run.step == 5:
             raise KeyboardInterrupt
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", killed_in_step_5)
+    monkeypatch.setattr(loop._Training, "advance", killed_in_step_5)
     with pytest.raises(KeyboardInterrupt):
         pretrain(SPEC, images, tmp_path / "c.pt", state_every=2, loggers=["tensorboard"])
-    monkeypatch.setattr(loop._Run, "advance", advance)
+    monkeypatch.setattr(loop._Training, "advance", advance)
     pretrain(SPEC, images, tmp_path / "c.pt", state_every=2, loggers=["tensorboard"])
     assert [step for step, _ in scalars(tmp_path / "tensorboard")["loss"]] == [1, 2, 3, 4, 5, 6]
     seconds = [float(r["seconds"]) for r in csv.DictReader((tmp_path / "training.csv").open())]

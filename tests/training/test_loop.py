@@ -81,14 +81,14 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
     spec = spec_of(method, criteria=(Component("e2mc", {"entropy_weight": 0.1}),))
     pretrain(spec, images, tmp_path / "a" / "checkpoint.pt", state_every=3)
 
-    advance = loop._Run.advance
+    advance = loop._Training.advance
 
     def killed_in_step_7(run, views):
         if run.step == 7:
             raise KeyboardInterrupt
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", killed_in_step_7)
+    monkeypatch.setattr(loop._Training, "advance", killed_in_step_7)
     with pytest.raises(KeyboardInterrupt):
         pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", state_every=3)
     assert not (tmp_path / "b" / "checkpoint.pt").exists()
@@ -99,7 +99,7 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
         steps.append(run.step)
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", counted)
+    monkeypatch.setattr(loop._Training, "advance", counted)
     pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", state_every=3)
     assert steps == [6, 7]
     undisturbed, resumed = (weights(tmp_path / name / "checkpoint.pt") for name in "ab")
@@ -111,7 +111,7 @@ def test_killed_and_resumed_equals_undisturbed(method, images, tmp_path, monkeyp
 
 def test_state_of_another_run_is_not_resumed(images, tmp_path, monkeypatch):
     output = tmp_path / "checkpoint.pt"
-    run = loop._Run(spec_of(seed=1), images, None, "cpu")
+    run = loop._Training(spec_of(seed=1), images, None, "cpu")
     run.advance(run.views())
     run.save(output.with_name("checkpoint.pt.state"))
     pretrain(spec_of(seed=0), images, output)
@@ -123,7 +123,7 @@ def test_state_of_another_run_is_not_resumed(images, tmp_path, monkeypatch):
     ("identity", "resumed"), [("ours", True), ("edited", False), (None, False)]
 )
 def test_state_of_another_identity_is_not_resumed(identity, resumed, images, tmp_path, monkeypatch):
-    steps, advance = [], loop._Run.advance
+    steps, advance = [], loop._Training.advance
 
     def counted(run, views):
         steps.append(run.step)
@@ -131,7 +131,7 @@ def test_state_of_another_identity_is_not_resumed(identity, resumed, images, tmp
             raise KeyboardInterrupt
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", counted)
+    monkeypatch.setattr(loop._Training, "advance", counted)
     output = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         pretrain(spec_of(epochs=1), images, output, state_every=1, identity="ours")
@@ -162,7 +162,7 @@ def test_losses_of_several_criteria_are_added(images, tmp_path):
     e2mc, er = Component("e2mc", {"window": 3}), Component("er", {"entropy_weight": 2.0})
     runs = {}
     for name, criteria in {"none": (), "e2mc": (e2mc,), "er": (er,), "both": (e2mc, er)}.items():
-        run = loop._Run(spec_of(criteria=criteria), images, None, "cpu")
+        run = loop._Training(spec_of(criteria=criteria), images, None, "cpu")
         _, runs[name] = run.advance(run.views())
     terms = runs["both"]
     assert terms.keys() == runs["e2mc"].keys() | runs["er"].keys()
@@ -189,20 +189,20 @@ def test_continued_run_starts_from_its_base(images, tmp_path):
 def test_asked_to_stop_it_saves_and_goes_on(at, images, tmp_path, monkeypatch):
     pretrain(spec_of("swav"), images, tmp_path / "a" / "checkpoint.pt")
 
-    advance = loop._Run.advance
+    advance = loop._Training.advance
 
     def asked_in_step(run, views):
         if run.step == at:
             progress.request_stop()
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", asked_in_step)
+    monkeypatch.setattr(loop._Training, "advance", asked_in_step)
     output = tmp_path / "b" / "checkpoint.pt"
     with pytest.raises(Interrupted, match=rf"after step {at + 1} of 8; its state is in"):
         pretrain(spec_of("swav"), images, output)
     assert not output.exists()
     progress.forget_stop()
-    monkeypatch.setattr(loop._Run, "advance", advance)
+    monkeypatch.setattr(loop._Training, "advance", advance)
     pretrain(spec_of("swav"), images, output)
     assert same(weights(tmp_path / "a" / "checkpoint.pt"), weights(output))
 
@@ -214,9 +214,9 @@ def test_asked_to_stop_in_the_last_step_it_finishes(images, tmp_path, monkeypatc
 
 
 def test_arms_of_one_seed_see_the_same_views(images):
-    plain = loop._Run(spec_of(), images, None, "cpu").views()
-    other = loop._Run(spec_of(criteria=(Component("auh", {}),)), images, None, "cpu").views()
-    third = loop._Run(spec_of(seed=1), images, None, "cpu").views()
+    plain = loop._Training(spec_of(), images, None, "cpu").views()
+    other = loop._Training(spec_of(criteria=(Component("auh", {}),)), images, None, "cpu").views()
+    third = loop._Training(spec_of(seed=1), images, None, "cpu").views()
     for _ in range(6):
         (same, of_plain), (also, of_other), (_, of_third) = next(plain), next(other), next(third)
         assert torch.equal(same, also)
@@ -226,7 +226,7 @@ def test_arms_of_one_seed_see_the_same_views(images):
 
 
 def test_micro_batches_make_one_step_and_are_announced(images, capsys):
-    run = loop._Run(spec_of(micro_batches=2), images, None, "cpu")
+    run = loop._Training(spec_of(micro_batches=2), images, None, "cpu")
     assert "in parts of 8" in capsys.readouterr().err
     assert [len(indices) for indices, _ in itertools.islice(run.views(), 2)] == [8, 8]
     before = run.method.state_dict()["backbone.stem.0.weight"].clone()
@@ -236,11 +236,11 @@ def test_micro_batches_make_one_step_and_are_announced(images, capsys):
 
 def test_micro_batches_add_up_to_the_gradient_of_their_mean(images):
     plain = spec_of("simsiam", optimizer=OptimizerSpec("sgd", lr=0.1, momentum=0.0))
-    halves = loop._Run(dataclasses.replace(plain, micro_batches=2), images, None, "cpu")
+    halves = loop._Training(dataclasses.replace(plain, micro_batches=2), images, None, "cpu")
     start = {k: v.clone() for k, v in halves.method.state_dict().items()}
     views = list(itertools.islice(halves.views(), 2))
     halves.advance(iter(views))
-    expected = loop._Run(plain, images, None, "cpu")
+    expected = loop._Training(plain, images, None, "cpu")
     weight = expected.method.backbone.stem[0].weight
     gradients = []
     for _, half in views:
@@ -298,11 +298,11 @@ def test_restored_optimizer_keeps_the_new_settings(images, tmp_path):
     pretrain(spec_of(keep_optimizer=True), images, tmp_path / "base.pt")
     start = load_checkpoint(tmp_path / "base.pt")
     spec = spec_of(optimizer=OptimizerSpec("adamw", lr=5e-5), restore_optimizer=True)
-    run = loop._Run(spec, images, start, "cpu")
+    run = loop._Training(spec, images, start, "cpu")
     assert run.initial_rates == [5e-5]
     moments = [state["exp_avg"] for state in run.optimizer.state.values()]
     assert moments and all(moment.abs().sum() > 0 for moment in moments)
-    fresh = loop._Run(dataclasses.replace(spec, restore_optimizer=False), images, start, "cpu")
+    fresh = loop._Training(dataclasses.replace(spec, restore_optimizer=False), images, start, "cpu")
     assert not fresh.optimizer.state
 
 
@@ -345,17 +345,17 @@ def test_killed_at_the_start_of_an_epoch(method, criteria, images, tmp_path, mon
     spec = spec_of(method, criteria=criteria)
     options = {"state_every": 4, "measure": embedding_scale}
     pretrain(spec, images, tmp_path / "a" / "checkpoint.pt", **options)
-    advance = loop._Run.advance
+    advance = loop._Training.advance
 
     def killed_in_step_5(run, views):
         if run.step == 5:
             raise KeyboardInterrupt
         return advance(run, views)
 
-    monkeypatch.setattr(loop._Run, "advance", killed_in_step_5)
+    monkeypatch.setattr(loop._Training, "advance", killed_in_step_5)
     with pytest.raises(KeyboardInterrupt):
         pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", **options)
-    monkeypatch.setattr(loop._Run, "advance", advance)
+    monkeypatch.setattr(loop._Training, "advance", advance)
     pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", **options)
     assert same(*(weights(tmp_path / name / "checkpoint.pt") for name in "ab"))
     for file in ("training.csv", "information.csv"):
@@ -386,7 +386,7 @@ def test_measuring_changes_nothing_of_the_training(method, images, tmp_path):
 def test_target_network_follows_every_step(ema, images, tmp_path):
     params = {"hidden_dim": 16, "dim": 8, "ema": ema, "ema_last": ema}
     spec = dataclasses.replace(spec_of("byol"), method=Component("byol", params))
-    start = loop._Run(spec, images, None, "cpu").method.state_dict()
+    start = loop._Training(spec, images, None, "cpu").method.state_dict()
     pretrain(spec, images, tmp_path / "checkpoint.pt")
     model = weights(tmp_path / "checkpoint.pt")
     for name in ("target_projector.0.weight", "target_backbone.stem.0.weight"):
@@ -396,7 +396,7 @@ def test_target_network_follows_every_step(ema, images, tmp_path):
 
 def test_learnable_kappa_is_trained(images):
     params = {"reconstruction_weight": 1.0, "learnable_kappa": True, "kappa": 10.0}
-    run = loop._Run(spec_of(criteria=(Component("er", params),)), images, None, "cpu")
+    run = loop._Training(spec_of(criteria=(Component("er", params),)), images, None, "cpu")
     assert run.optimizer.param_groups[-1]["name"] == "criterion"
     before = run.criteria[0].log_kappa.item()
     run.advance(run.views())
@@ -408,7 +408,7 @@ def test_learnable_kappa_goes_with_a_restored_optimizer(images, tmp_path):
     start = load_checkpoint(tmp_path / "base.pt")
     params = {"reconstruction_weight": 1.0, "learnable_kappa": True}
     spec = spec_of(restore_optimizer=True, criteria=(Component("er", params),))
-    run = loop._Run(spec, images, start, "cpu")
+    run = loop._Training(spec, images, start, "cpu")
     assert [group["name"] for group in run.optimizer.param_groups] == ["all", "criterion"]
     assert len(run.optimizer.state) == len(run.optimizer.param_groups[0]["params"])
     run.advance(run.views())
@@ -416,7 +416,7 @@ def test_learnable_kappa_goes_with_a_restored_optimizer(images, tmp_path):
 
 def test_deepcluster_fills_its_bank_with_every_image(images):
     """Also with those that the epochs leave out."""
-    run = loop._Run(spec_of("deepcluster"), images, None, "cpu")
+    run = loop._Training(spec_of("deepcluster"), images, None, "cpu")
     run.advance(run.views())
     assert run.method.bank.shape == (2, 72, 8)
     torch.testing.assert_close(run.method.bank.norm(dim=2), torch.ones(2, 72))

@@ -151,7 +151,7 @@ def test_batch_norm_of_uneven_shares_is_that_of_the_joint_batch(tmp_path):
 def test_state_of_another_number_of_processes_is_refused(tmp_path):
     from e2mc.training import loop
 
-    run = loop._Run(spec_of("simsiam"), images(), None, "cpu")
+    run = loop._Training(spec_of("simsiam"), images(), None, "cpu")
     path = tmp_path / "checkpoint.pt.state"
     run.save(path)
     state = torch.load(path, weights_only=True)

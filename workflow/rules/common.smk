@@ -11,10 +11,10 @@ from snakemake.exceptions import WorkflowError
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
 from e2mc.errors import ExpectedError
-from e2mc.reporting import made, parts
+from e2mc.reporting import made, parts, report_targets
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
-from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.evaluation import evaluation_task, to_score
 from e2mc.steps.reporting import part_task, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (
@@ -86,6 +86,10 @@ PARTS = parts(STUDY)
 MOST_VALUES = 250  # that Snakemake compares one by one
 
 
+# of all jobs with `--software-deployment-method apptainer`; envs/e2mc.def makes it
+container: "envs/e2mc.sif"
+
+
 def run_of(wildcards):
     """The run that the wildcards {base}, {arm} and {seeds} name."""
     return Run.parse(wildcards.base, wildcards.arm, wildcards.seeds)
@@ -138,15 +142,29 @@ def once(make):
 
 def task_inputs(task):
     """The files that a task reads, for ``unpack``."""
-    return lambda wildcards: {name: as_input(path) for name, path in task(wildcards).inputs.items()}
+
+    def inputs(wildcards):
+        made = oldest([Path(path) for path in task(wildcards).outputs.values()])
+        paths = task(wildcards).inputs.items()
+        return {n: ancient(path) if stands(n, Path(path), made) else path for n, path in paths}
+
+    return inputs
 
 
-def as_input(path):
-    """A file as an input; of what counts by its content and not by its time, its existence."""
-    # a clone gives a shipped file an arbitrary time, and its hash has just been checked; a step
-    # compares what its images are
-    by_content = not Path(path).is_relative_to(ROOT) or Path(path) in DATASETS.values()
-    return ancient(path) if by_content else path
+def oldest(paths):
+    """When the oldest of some files was made; the beginning of time where one is missing."""
+    return min((path.stat().st_mtime if path.exists() else 0.0 for path in paths), default=0.0)
+
+
+def stands(name, path, made):
+    """Whether an input need no more than exist: nothing was made of an earlier version of it.
+
+    A clone gives a shipped checkpoint an arbitrary time, and its hash has just been checked. Images
+    that are prepared or listed again keep their file's time where they are the same.
+    """
+    if name == "checkpoint":
+        return not path.is_relative_to(ROOT)
+    return path in DATASETS.values() and path.exists() and path.stat().st_mtime <= made
 
 
 def nth_value(task, number):
@@ -184,6 +202,78 @@ def task_params(task, rule=None, distributed=False):
 def files_of(parts):
     """Every file of some tables and figures."""
     return [path for part in parts.values() for path in part.outputs(STUDY).values()]
+
+
+def continued_task(wildcards):
+    """The task that goes on from the base of a run."""
+    run = run_of(wildcards)
+    start = base_file(run.base, run.base_seed)
+    return training_task(STUDY, run, start, device=CONFIG.device, loggers=CONFIG.loggers)
+
+
+def scoring(paradigms):
+    """Makes the task that scores a run under some paradigms."""
+
+    def task(wildcards):
+        run = run_of(wildcards)
+        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
+
+    return once(task)
+
+
+def scored(paradigms):
+    """Says which results of a job are made anew; the others stand."""
+    return lambda wildcards, input: ", ".join(to_score(STUDY, run_of(wildcards), paradigms))
+
+
+def dataset_folder(dataset):
+    """Where the files of a data set are, from config.yaml; None where it does not say."""
+    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
+
+
+def making(name):
+    """Makes the task of a table or figure."""
+    return once(lambda wildcards: part_task(STUDY, name))
+
+
+def reporting(full):
+    """Makes the task of the report, or of the full one."""
+    return once(lambda wildcards: report_task(STUDY, full))
+
+
+def present(parts):
+    """The parts that the study has."""
+    return {name: part for name, part in parts.items() if not part.lacking(STUDY)}
+
+
+def shown(part):
+    """What a part writes, with its caption where the report shows it."""
+    outputs, kind = part.outputs(STUDY), part.category.lower().removesuffix("s")
+    for name, path in outputs.items():
+        label = part.labels(STUDY).get(path)
+        if label:
+            caption = f"../report/{part.caption}"
+            outputs[name] = report(
+                path, caption=caption, category=part.category, labels={kind: label}
+            )
+    return outputs
+
+
+def about(part):
+    """What a part shows, for ``snakemake --list``."""
+    if part.name in STUDY.tables:
+        return STUDY.tables[part.name].title
+    labels = dict.fromkeys(part.labels(STUDY).values())
+    return ", ".join(labels) or ", ".join(str(path) for path in part.outputs(STUDY).values())
+
+
+def stop(sentence):
+    """The input of a target that the study does not have."""
+
+    def missing(wildcards):
+        raise WorkflowError(sentence)
+
+    return missing
 
 
 onstart:

@@ -1,15 +1,9 @@
-def continued_task(wildcards):
-    """The task that goes on from the base of a run."""
-    run = run_of(wildcards)
-    start = base_file(run.base, run.base_seed)
-    return training_task(STUDY, run, start, device=CONFIG.device, loggers=CONFIG.loggers)
-
-
 CONTINUATION = once(continued_task)
 CONTINUED = training_outputs(STUDY, ANY_RUN)
 
 
 rule continue_pretraining:
+    "a base after some more epochs, with or without a criterion"
     input:
         unpack(task_inputs(CONTINUATION)),
     output:

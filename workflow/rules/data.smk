@@ -1,14 +1,10 @@
-def dataset_folder(dataset):
-    """Where the files of a data set are, from config.yaml; None where it does not say."""
-    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
-
-
 if ON_DISK:
     INDEX = once(
         lambda wildcards: index_task(STUDY, wildcards.dataset, dataset_folder(wildcards.dataset))
     )
 
     rule index_data:
+        "the list of the images of a data set on disk"
         output:
             # what depends on an index depends on what it lists: an equal one is left as it is
             index=update(STUDY.dataset_path("{dataset}")),
@@ -37,6 +33,7 @@ else:
     )
 
     rule prepare_data:
+        "the images of the study in memory"
         output:
             **{name: update(path) for name, path in DATASETS.items()},
         log:
@@ -58,5 +55,6 @@ else:
 
 
 rule check_data:
+    "every data set, counted and checked"
     input:
         **DATASETS,

@@ -1,13 +1,3 @@
-def scoring(paradigms):
-    """Makes the task that scores a run under some paradigms."""
-
-    def task(wildcards):
-        run = run_of(wildcards)
-        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
-
-    return once(task)
-
-
 for job, paradigms in STUDY.evaluation_jobs().items():
     SCORING = scoring(paradigms)
 
@@ -33,7 +23,10 @@ for job, paradigms in STUDY.evaluation_jobs().items():
             runtime=ON_IMAGES["runtime"],
         params:
             **task_params(SCORING, job),
+            scored=scored(paradigms),
         message:
-            f"Scoring {{wildcards.base}} {{wildcards.arm}} {{wildcards.seeds}}: {', '.join(paradigms)}"
+            "Scoring {wildcards.base} {wildcards.arm} {wildcards.seeds}: {params.scored}"
         script:
             "../scripts/run.py"
+
+    workflow.get_rule(job).docstring = f"scores of a checkpoint: {', '.join(paradigms)}"

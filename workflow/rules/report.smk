@@ -1,40 +1,3 @@
-def making(name):
-    """Makes the task of a table or figure."""
-    return once(lambda wildcards: part_task(STUDY, name))
-
-
-def reporting(full):
-    """Makes the task of the report, or of the full one."""
-    return once(lambda wildcards: report_task(STUDY, full))
-
-
-def present(parts):
-    """The parts that the study has."""
-    return {name: part for name, part in parts.items() if not part.lacking(STUDY)}
-
-
-def shown(part):
-    """What a part writes, with its caption where the report shows it."""
-    outputs, kind = part.outputs(STUDY), part.category.lower().removesuffix("s")
-    for name, path in outputs.items():
-        label = part.labels(STUDY).get(path)
-        if label:
-            caption = f"../report/{part.caption}"
-            outputs[name] = report(
-                path, caption=caption, category=part.category, labels={kind: label}
-            )
-    return outputs
-
-
-def stop(sentence):
-    """The input of a target that the study does not have."""
-
-    def missing(wildcards):
-        raise WorkflowError(sentence)
-
-    return missing
-
-
 for part in present(PARTS).values():
 
     rule:
@@ -60,6 +23,8 @@ for part in present(PARTS).values():
         script:
             "../scripts/run.py"
 
+    workflow.get_rule(part.name).docstring = about(part)
+
 
 for part in [part for part in PARTS.values() if part.lacking(STUDY)]:
 
@@ -68,6 +33,8 @@ for part in [part for part in PARTS.values() if part.lacking(STUDY)]:
             part.name
         input:
             stop(part.lacking(STUDY)),
+
+    workflow.get_rule(part.name).docstring = part.lacking(STUDY)
 
 
 for target, full in {"report": False, "full_report": True}.items():
@@ -94,8 +61,13 @@ for target, full in {"report": False, "full_report": True}.items():
         script:
             "../scripts/run.py"
 
+    workflow.get_rule(target).docstring = (
+        f"one HTML file of {' '.join(report_targets(STUDY, full=full))}"
+    )
+
 
 rule er:
+    "entropy and reconstruction during training, and how stable it is"
     input:
         files_of(present({name: PARTS[name] for name in ("information", "stability")}))
         or stop(PARTS["information"].lacking(STUDY)),
