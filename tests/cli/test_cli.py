@@ -11,7 +11,7 @@ import pytest
 
 from e2mc import progress
 from e2mc.cli import main, make_parser
-from e2mc.study import load_study
+from e2mc.study import Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -83,7 +83,7 @@ def configure(old, new):
 
 
 def test_base_is_the_one_that_the_configuration_names(capsys):
-    trained = load_study("fashion").retrained_path("vicreg", 0)
+    trained = load_study("fashion").trained_path(Run("vicreg", "base", 0, None))
     trained.parent.mkdir(parents=True)
     trained.touch()
     command = ["continue", "--base", "vicreg", "--arm", "e2mc"]
