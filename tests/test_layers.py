@@ -141,7 +141,7 @@ def loaded_by(statement):
 
 
 def test_package_costs_nothing_before_it_is_used():
-    assert loaded_by("import e2mc; e2mc.__version__; dir(e2mc)") == set()
+    assert loaded_by("import e2mc; e2mc.__version__") == set()
 
 
 @pytest.mark.parametrize(

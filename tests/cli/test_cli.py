@@ -11,6 +11,7 @@ import pytest
 
 from e2mc import progress
 from e2mc.cli import main, make_parser
+from e2mc.steps.evaluation import decided_by
 from e2mc.study import Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,7 +50,11 @@ def commands(parser=None, before=()):
         ),
         (["table", "table9"], "table 'table9' does not exist, expected one of table1, table2"),
         (["table", "table1"], r"no result of table1 is there \(e.g. results/fashion/evaluations/"),
-        (["separability", "--base", "swav_long", "--arm", "base"], "run `e2mc data"),
+        (["separability", "--base", "swav_long", "--arm", "base"], "checkpoint .* is missing"),
+        (
+            ["separability", "--study", "smoke", "--base", "swav_long", "--arm", "base"],
+            "images.pt does not exist: run `e2mc data --study smoke` first",
+        ),
         (
             ["separability", "--study", "paper", "--base", "vicreg", "--arm", "base"],
             "images.pt does not exist: run `e2mc check-data --study paper` first",
@@ -165,8 +170,8 @@ def some_results(tmp_path):
             "continuation_seed": run.continuation_seed,
             "paradigm": "linear_1",
             "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
-            "spec_hash": "0" * 12,
-            "code": {"evaluation": "0" * 12},
+            "decided_by": decided_by(study, run, "linear_1"),
+            "code": {"evaluation/linear.py": "0" * 12},
             "device": "cpu",
             "wall_seconds": 1.0,
             "peak_memory_mb": 1.0,
@@ -190,6 +195,17 @@ def test_table_from_what_is_there(some_results, capsys):
     assert sorted(told["files"]) == ["csv", "html", "md", "tex"]
     assert main(["where", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == ["results/fashion/tables/table1.md"]
+
+
+def test_result_of_another_weight_is_not_shown(some_results, capsys):
+    path = load_study("fashion").result_path(Run("vicreg", "e2mc", 0, 1), "linear_1")
+    record = json.loads(path.read_text())
+    record["decided_by"]["training"]["criteria"][0]["params"]["entropy_weight"] = 7.0
+    path.write_text(json.dumps(record))
+    assert main(["table", "table1"]) == 1
+    error = capsys.readouterr().err
+    assert f"{path} was made with training.criteria.0.params.entropy_weight 7.0, the" in error
+    assert error.count("\n") == 1 and not Path("results/fashion/tables").exists()
 
 
 def test_report_needs_a_finished_study(tmp_path, capsys):
