@@ -11,7 +11,7 @@ from e2mc.reporting.part import Part
 from e2mc.reporting.separability import SEPARABILITY
 from e2mc.reporting.spectrum import SPECTRUM
 from e2mc.reporting.stability import STABILITY
-from e2mc.reporting.sweep import SWEEP
+from e2mc.reporting.sweep import SWEEP, SWEEP_RATES
 from e2mc.reporting.tables import TARGETS, table_part
 from e2mc.reporting.training import TRAINING
 from e2mc.study import Study
@@ -26,6 +26,7 @@ PARTS = (
     CONVERGENCE,
     INFORMATION,
     STABILITY,
+    SWEEP_RATES,
     SWEEP,
     RESULTS,
 )

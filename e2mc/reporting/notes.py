@@ -12,6 +12,7 @@ from e2mc.study import Study
 from e2mc.task import listed
 
 SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
+FITS = 0.1  # the paper's continued - base is -0.05 to +0.08 in each of its 12 cells
 
 
 def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tuple[str, ...]:
@@ -20,6 +21,7 @@ def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tupl
         *_how_to_read(study),
         *_chosen_on_the_reported_images(study, entries),
         *_not_saturated(study, entries),
+        *_recipe_fits(study, entries),
         *_beside_the_paper(entries),
         *_unfinished(study, entries),
         *_several_versions(results),
@@ -95,6 +97,26 @@ def _not_saturated(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
             f"gap: a base that continued training alone changes by more than {SATURATED} points of "
             "linear accuracy (the largest of the linear columns), so it was not at its end."
         )
+
+
+def _recipe_fits(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    """Whether continued training alone changes a base as little as it does in the paper."""
+    for base in dict.fromkeys(entry.base for entry in entries):
+        moved = {
+            study.paradigms[entry.column].label: entry.difference.mean
+            for entry in entries
+            if (entry.base, entry.arm) == (base, "continued")
+            and entry.published
+            and entry.difference
+        }
+        if moved:
+            column = max(moved, key=lambda label: abs(moved[label]))
+            fits = abs(round(moved[column], 2)) <= FITS
+            yield (
+                f"{study.bases[base].label}: continued − base is {signed(moved[column])} where it "
+                f"is largest ({column}), {'' if fits else 'not '}within ±{FITS:g}: recipe "
+                f"{'fits' if fits else 'does not fit'} the published rows."
+            )
 
 
 def _beside_the_paper(entries: Sequence[Entry]) -> Iterable[str]:

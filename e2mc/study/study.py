@@ -126,14 +126,29 @@ class Study(Model):
         for name, item in self.arms.items():
             if name == BASE_ARM:
                 raise InputError("arms: 'base' is the base itself and cannot be defined")
-            expect_known(item.reference, self.arms, f"arms.{name}.reference: arm")
+            expect_known(item.reference, (BASE_ARM, *self.arms), f"arms.{name}.reference: arm")
             if item.variant_of is not None:
                 expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in itertools.chain(item.base_params, *(c.base_params for c in item.criteria)):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
         for name in self.arms:
             self._refuse_circle(name)
+        self._expect_references_in_the_sweep()
         return self
+
+    def _expect_references_in_the_sweep(self) -> None:
+        """Every candidate has what its gain is over."""
+        compared: dict[str, set[str]] = {}
+        for row in self.sweep_rows():
+            compared.setdefault(row.base, {BASE_ARM}).update(row.arms)
+        for base, arms in compared.items():
+            for arm in sorted(arms - {BASE_ARM}):
+                reference = self.arms[arm].reference
+                if reference not in arms and reference != arm:
+                    raise InputError(
+                        f"sweep: {arm} is compared with {reference}, which is not among the arms "
+                        f"of {base}: add it to them, or give {arm} another reference"
+                    )
 
     def _refuse_circle(self, arm: str) -> None:
         chain, origin = [arm], self.arms[arm].variant_of
@@ -223,6 +238,8 @@ class Study(Model):
         yield "separability", (shown,), ()
         if self.sweep is not None:
             yield "sweep", self.sweep.rows, self.sweep.columns
+            if self.sweep.rates is not None:
+                yield "sweep.rates", self.sweep.rates.rows, ()
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
 
@@ -304,6 +321,12 @@ class Study(Model):
         """Epochs of continued pre-training; 0 for the base itself."""
         return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
 
+    def sweep_rows(self) -> tuple[Rows, ...]:
+        """Every candidate of the sweep: those of its rates, and those of its weights."""
+        if self.sweep is None:
+            return ()
+        return (() if self.sweep.rates is None else self.sweep.rates.rows) + self.sweep.rows
+
     @property
     def instrument(self) -> Information:
         """What measures entropy and reconstruction; the default one where the study has none."""
@@ -338,8 +361,9 @@ class Study(Model):
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
             changes = {key: value for key, value in given.items() if value is not None}
-            if arm.lr is not None:
-                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
+            if arm.lr_factor != 1:
+                lr = arm.lr_factor * recipe.optimizer.lr
+                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)
         of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
         return TrainingSpec(
             backbone=self.backbone,

@@ -12,11 +12,11 @@ from e2mc.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]
 TABLES = ("table1", "table2", "ablations")
-NAMES = (*TABLES, *(part.name for part in PARTS))
+NAMES = (*TABLES, *(part.name for part in PARTS if part.name != "sweep_rates"))
 
 
 def test_a_study_has_its_tables_and_every_part_of_the_registry(study, finished):
-    assert list(parts(finished)) == [*NAMES]
+    assert list(parts(finished)) == [*TABLES, *(part.name for part in PARTS)]
     # tables that have targets of their own are known to a study without them
     assert list(parts(study))[:5] == ["main", "variants", *TABLES]
 

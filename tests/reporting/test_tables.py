@@ -370,3 +370,19 @@ def test_latex_compiles_by_itself(compiler, name, study, write_results, tmp_path
 )
 def test_signed(value, text):
     assert signed(value) == text
+
+
+def test_says_whether_the_recipe_fits_the_published_rows(study, write_results):
+    def score(run, paradigm, features):
+        moved = {"swav_long": 0.104, "simsiam": -0.11}[run.base]
+        return 70.0 + (run.arm == "continued") * (moved if paradigm == "linear_1" else 5.0)
+
+    made = build_table(study, "main", collect(write_results(score)))
+    assert [note for note in made.notes if "published rows" in note] == [
+        "SwAV (long): continued − base is +0.10 where it is largest (linear 1 %), within ±0.1: "
+        "recipe fits the published rows.",
+        "SimSiam: continued − base is −0.11 where it is largest (linear 1 %), not within ±0.1: "
+        "recipe does not fit the published rows.",
+    ]
+    apart = build_table(study, "variants", collect(write_results(score)))
+    assert not any("published rows" in note for note in apart.notes)
