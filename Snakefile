@@ -22,7 +22,7 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        files_of(made(STUDY)),
+        files_of(MADE[False]),
 
 
 include: "workflow/rules/data.smk"

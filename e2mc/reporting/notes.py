@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from e2mc.reporting.entries import Entry
+from e2mc.reporting.entries import NOT_ASKED, Entry
 from e2mc.reporting.layout import signed
 from e2mc.study import Study
 from e2mc.task import listed
@@ -23,6 +23,7 @@ def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tupl
         *_not_saturated(study, entries),
         *_recipe_fits(study, entries),
         *_beside_the_paper(entries),
+        *_not_asked(entries),
         *_unfinished(study, entries),
         *_several_versions(results),
     )
@@ -125,6 +126,14 @@ def _beside_the_paper(entries: Sequence[Entry]) -> Iterable[str]:
             "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
             "the paper's score says whether a number is reproduced only where the study has the "
             "paper's images and network; elsewhere compare the differences to the reference."
+        )
+
+
+def _not_asked(entries: Sequence[Entry]) -> Iterable[str]:
+    if any(entry.missing == NOT_ASKED for entry in entries):
+        yield (
+            f"{NOT_ASKED}: the paper's table has no number there, and the study does not ask for "
+            "ours; `extended: true` in its file does."
         )
 
 

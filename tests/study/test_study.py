@@ -416,7 +416,7 @@ def test_anchors_and_merges_go_on_working(tmp_path):
     )
     study = load_study(changed(tmp_path, old, new))
     arm = study.arms["e2mc-epochs-3"]
-    assert (arm.label, arm.lr_factor, arm.epochs) == ("z", 0.1, 3)
+    assert (arm.label, arm.lr_factor, arm.epochs) == ("z", 2, 3)
     # what overrides a merged key stands once; merging it again into a third is no repetition
     assert study.bases["swav_long"].label == "SwAV (long)"
 

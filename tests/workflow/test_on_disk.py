@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
 import pytest
 import trees
-import yaml
 
 ROOT = "results/on-disk"
 STUDY = "studies/on-disk.yaml"
@@ -15,21 +12,7 @@ STUDY = "studies/on-disk.yaml"
 
 def with_images(checkout):
     """Adds the study, the generated images and their folders to a checkout."""
-    folder = checkout.folder
-    (folder / STUDY).write_bytes((Path(__file__).parent / "on_disk.yaml").read_bytes())
-    trees.imagenet(folder / "images/imagenet", train=12)
-    trees.inaturalist(folder / "images/inat")
-    trees.voc(folder / "images/voc")
-    (folder / "lists").mkdir()
-    trees.label_list(folder / "lists/1percent.txt", 4, 2)
-    trees.label_list(folder / "lists/10percent.txt", 4, 4)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["data_folders"] = {
-        "imagenet": "images/imagenet",
-        "inaturalist-2018": "images/inat",
-        "voc2007": "images/voc",
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    trees.study_on_disk(checkout.folder)
     return checkout
 
 
