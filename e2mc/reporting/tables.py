@@ -23,11 +23,6 @@ from e2mc.study import BASE_ARM, Study
 
 # that every study knows, if only to say it has none
 TARGETS = ("table1", "table2", "ablations", "criteria")
-    "table1",
-    "table2",
-    "ablations",
-    "criteria",
-)  # that every study knows, if only to say it has none
 KINDS = ("csv", "md", "tex", "html")
 MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 TO_BASE = "§"  # a difference to the base in a row of differences to something else

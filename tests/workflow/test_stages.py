@@ -33,9 +33,7 @@ STUDIES = {
         "results": "whole",
         "targets": ["claim"],
         "seeds": {"continuation": [0]},
-        "tables": {
-            "claim": {"title": "Claim", "rows": RUNS, "columns": ["linear_1", "linear_10"]}
-        },
+        "tables": {"claim": {"title": "Claim", "rows": RUNS, "columns": ["linear_1", "linear_10"]}},
     },
     LAST: {"extends": "whole", "name": "last", "results": "whole", "targets": ["ablations"]},
 }
