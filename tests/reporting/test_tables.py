@@ -386,3 +386,30 @@ def test_says_whether_the_recipe_fits_the_published_rows(study, write_results):
     ]
     apart = build_table(study, "variants", collect(write_results(score)))
     assert not any("published rows" in note for note in apart.notes)
+
+
+def test_a_cell_that_the_paper_leaves_blank_is_not_asked_for(study, write_results):
+    short = study.model_copy(update={"extended": False})
+
+    def score(run, paradigm, features):
+        if run.arm == "continued" and paradigm == "semisup_1":
+            return None  # not made
+        return scores({"swav_long": 0.4})(run, paradigm, features)
+
+    made = build_table(short, "main", collect(write_results(score, of=short)))
+    rows = rows_of(made.markdown(), "Scores on the features as they are")
+    [continued, e2mc] = [row for row in rows[:8] if row[0] in ("continued", "+ E2MC")]
+    [differences] = [row for row in rows[:8] if row[0] == "*− continued*"]
+    assert continued[2] == "*–*" and e2mc[2].startswith("**70.46")
+    # to the base, where continued training alone gains 0.05
+    assert (differences[1], differences[2]) == ("+0.40 ▲", "+0.46 ▲§")
+    assert "\n\n§ to base: the paper has no continued in this column.\n" in made.markdown()
+    compared = rows_of(made.markdown(), "Difference to the reference, in the paper and here")
+    assert compared[3] == ["E2MC − continued, paper", "+1.58", "+0.05§", ""]
+    assert any(note.startswith("–: the paper's table has no number there") for note in made.notes)
+    assert "The differences of semi-sup. 1 % are to base." in made.verdict
+    for kind in ("tex", "html"):
+        assert "§" in made.text(kind)
+    frame = pd.read_csv(io.StringIO(made.csv()))
+    chosen = frame[(frame["arm"] == "e2mc") & (frame["column"] == "semisup_1")]
+    assert set(chosen["reference"]) == {"base"}
