@@ -20,6 +20,7 @@ report: "workflow/report/workflow.rst"
 
 
 rule all:
+    "every table and figure of the study"
     default_target: True
     input:
         files_of(MADE[False]),

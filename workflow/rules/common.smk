@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
 from e2mc.errors import ExpectedError, InputError
-from e2mc.reporting import made, parts
+from e2mc.reporting import made, parts, report_targets
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_task, to_score
@@ -84,6 +84,10 @@ ON_IMAGES = (
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
 MOST_VALUES = 250  # that Snakemake compares one by one
+
+
+# of all jobs with `--software-deployment-method apptainer`; envs/e2mc.def makes it
+container: "envs/e2mc.sif"
 
 
 def run_of(wildcards):
@@ -253,6 +257,14 @@ def shown(part):
                 path, caption=caption, category=part.category, labels={kind: label}
             )
     return outputs
+
+
+def about(part):
+    """What a part shows, for ``snakemake --list``."""
+    if part.name in STUDY.tables:
+        return STUDY.tables[part.name].title
+    labels = dict.fromkeys(part.labels(STUDY).values())
+    return ", ".join(labels) or ", ".join(str(path) for path in part.outputs(STUDY).values())
 
 
 def stop(sentence):
