@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEATURES, FINE_TUNING = "features", "fine-tuning"
+RATES = Path("results/rates.csv")  # what was measured, for later calls
 COLUMNS = ["what", "images_per_second", "device"]
 GPUS = (1, 2, 4, 8)  # for which the time until everything is done is estimated
 
@@ -160,6 +161,24 @@ def estimate(
             found.append(place)
             unknown.append(f"{name}: {error}")
     return Estimate(pd.DataFrame(found), tuple(unknown))
+
+
+def price(study: Study, keep: Sequence[str], path: Path = RATES) -> str:
+    """What all that a study makes costs, in a sentence; without measured rates how to learn it.
+
+    Args:
+        study: whose data are on disk.
+        keep: see ``estimate``.
+        path: measured rates.
+    """
+    try:
+        rates = read_rates(path)
+        frame = estimate(study, rates, keep=keep).frame
+    except (InputError, OSError):
+        return f"`e2mc estimate --study {study.source}` measures what study {study.name} costs."
+    [row] = frame[frame["table"] == "together"].to_dict(orient="records")
+    cost = f"{row['GPU-hours']:,.0f} GPU-hours, {row['disk GB']:,.1f} GB of checkpoints"
+    return f"Study {study.name} in all: {cost} ({rates.origin})."
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
+import io
 import itertools
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from e2mc.cli.estimate import COLUMNS, FEATURES, FINE_TUNING, Rates, read_rates
+from e2mc.cli.estimate import COLUMNS, FEATURES, FINE_TUNING, RATES, Rates, read_rates
 from e2mc.data.files import ImageFiles, usable_cores
 from e2mc.data.images import Splits
 from e2mc.data.source import LabelledSource
@@ -30,7 +31,6 @@ from e2mc.state import atomic_path
 from e2mc.study import OnDisk, Run, Study, load_stages
 from e2mc.training.loop import pretrain
 
-RATES = Path("results/rates.csv")  # what was measured, for later calls
 SECONDS = 30  # of one kind of step; the last doubling may take it to twice that
 ON_CPU = 8  # images in a batch, which takes seconds there
 PICTURES = 256  # generated, where there are none
@@ -200,7 +200,8 @@ def timed(
 
     def seconds(batches: int) -> float:
         before = clock()
-        run(batches * batch_size)
+        with contextlib.redirect_stderr(io.StringIO()):  # the progress of steps that are no run
+            run(batches * batch_size)
         if not _on_cpu(device):
             torch.cuda.synchronize()
         return clock() - before
@@ -222,7 +223,7 @@ def repeated(images: LabelledSource, count: int) -> LabelledSource:
     return images.subset(torch.arange(count) % len(images))
 
 
-@contextmanager
+@contextlib.contextmanager
 def some_images(
     study: Study, folders: Mapping[str, Path | None]
 ) -> Iterator[tuple[LabelledSource, str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.cli.estimate import Rates, estimate, read_rates, wall_hours
+from e2mc.cli.estimate import Rates, estimate, price, read_rates, wall_hours
 from e2mc.study import load_study
 
 GIVEN = {
@@ -214,3 +214,15 @@ def test_a_base_that_is_trained_here_is_paid_for_once(paper, found):
     assert rows.loc[("table1", "simsiam", "base"), "pre-training"] == pytest.approx(once)
     before, after = (frame.loc[("together", "", "")] for frame in (found, rows))
     assert after["pre-training"] - before["pre-training"] == pytest.approx(once)
+
+
+def test_the_price_of_a_study_in_a_sentence(tmp_path):
+    path, first = tmp_path / "rates.csv", load_study("paper-first")
+    ask = "`e2mc estimate --study paper-first` measures what study paper-first costs."
+    assert price(first, ("continued",), path) == ask
+    rows = "".join(f"{what},{rate},a GPU\n" for what, rate in GIVEN.items() if what != "swav")
+    path.write_text("what,images_per_second,device\n" + rows)
+    assert price(first, ("continued",), path) == ask
+    path.write_text(path.read_text() + "swav,500,a GPU\n")
+    cost = "Study paper-first in all: 17 GPU-hours, 0.4 GB of checkpoints"
+    assert price(first, ("continued",), path) == f"{cost} (measured on a GPU, {path})."

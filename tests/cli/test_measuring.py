@@ -56,13 +56,14 @@ def test_what_is_measured_for_a_study_and_its_stages(monkeypatch):
     assert wanted.keys() == methods | {"features", "fine-tuning"}
 
 
-def test_every_kind_of_step_is_measured(folder):
+def test_every_kind_of_step_is_measured(folder, capsys):
     study = load_study("on-disk")
     with some_images(study, {}) as (images, origin):
         assert len(images) == 4 and origin == "generated JPEGs of 500 x 375"
         for what, base in kinds(study).items():
             found = measure(study, what, base, images, "cpu")
             assert found.what == what and found.images_per_second > 0 and found.n > 0
+    assert not capsys.readouterr().err
     assert list(kinds(study)) == ["swav", "features", "fine-tuning"]
 
 

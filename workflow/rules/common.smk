@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
+from e2mc.cli.estimate import price
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
 from e2mc.errors import ExpectedError, InputError
@@ -271,12 +272,16 @@ def stop(sentence):
     """The input of a target that the study does not have."""
 
     def missing(wildcards):
-        raise WorkflowError(sentence)
+        # of an exception Snakemake would show the lines of these files too
+        logger.error(sentence)
+        raise SystemExit(1)
 
     return missing
 
 
 onstart:
+    if ON_DISK:
+        logger.info(price(STUDY, CONFIG.keep))
     if SUBMITS:
         forward_signals()
 
