@@ -224,5 +224,5 @@ def test_the_price_of_a_study_in_a_sentence(tmp_path):
     path.write_text("what,images_per_second,device\n" + rows)
     assert price(first, ("continued",), path) == ask
     path.write_text(path.read_text() + "swav,500,a GPU\n")
-    cost = "Study paper-first in all: 17 GPU-hours, 0.4 GB of checkpoints"
+    cost = "Study paper-first in all: 17 GPU-hours, 0.3 GB of checkpoints"
     assert price(first, ("continued",), path) == f"{cost} (measured on a GPU, {path})."
