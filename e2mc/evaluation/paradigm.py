@@ -7,7 +7,7 @@ line in ``PARADIGMS`` of ``e2mc.evaluation``. Nothing else in the package knows 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
@@ -131,11 +131,29 @@ class Paradigm:
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Paradigm):
-    """A paradigm that tables show: a study lists it with its own label, data set and protocol."""
+    """A paradigm that tables show: a study lists it with its own label, data set and protocol.
+
+    Args:
+        protocol: its settings, a dataclass that checks their ranges, where it has any.
+        base_protocol: changes to the protocol on single bases.
+    """
 
     kind: str
     label: str
     dataset: str = "images"
+    protocol: Any = None
+    base_protocol: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any] | None:
+        """Without the changes for bases: a result is of one base, under the protocol it has."""
+        return {key: value for key, value in asdict(self).items() if key != "base_protocol"}
+
+    def with_protocol(self, changes: Mapping[str, Any]) -> Self:
+        """It with some values of its protocol changed, and nothing left to change.
+
+        Raises InputError for values that the protocol refuses.
+        """
+        return replace(self, protocol=replace(self.protocol, **changes), base_protocol={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from e2mc.criteria import CRITERIA, create_criterion
 from e2mc.errors import InputError, expect_known
 from e2mc.evaluation.embeddings import Embeddings
 from e2mc.evaluation.information import Information
-from e2mc.evaluation.paradigm import Paradigm
+from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
 from e2mc.models import check_backbone
@@ -155,10 +155,17 @@ class Study(Model):
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
-            try:
-                paradigm.check(self.data.counts(paradigm.dataset))
-            except InputError as error:
-                raise InputError(f"{where}.{error}") from error
+            for base in paradigm.base_protocol:
+                expect_known(base, self.bases, f"{where}.base_protocol: base")
+            of_bases = {
+                f"{where}.base_protocol.{base}: ": self._column(name, base)
+                for base in paradigm.base_protocol
+            }
+            for key, column in ({f"{where}.": paradigm} | of_bases).items():
+                try:
+                    column.check(self.data.counts(paradigm.dataset))
+                except InputError as error:
+                    raise InputError(f"{key}{error}") from error
         return self
 
     @model_validator(mode="after")
@@ -251,9 +258,9 @@ class Study(Model):
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
     def paradigm(self, name: str, base: str) -> Paradigm:
-        """A column of the study, or one of the measurements that every study has."""
+        """A column of the study with the base's protocol, or what every study measures."""
         if name in self.paradigms:
-            return self.paradigms[name]
+            return self._column(name, base)
         measured: dict[str, Paradigm] = {
             "separability": Separability(),
             "embeddings": Embeddings(
@@ -263,6 +270,20 @@ class Study(Model):
         }
         expect_known(name, (*self.paradigms, *measured), "paradigm")
         return measured[name]
+
+    def _column(self, name: str, base: str) -> Column:
+        column = self.paradigms[name]
+        changes = column.base_protocol.get(base)
+        if changes is None:
+            return column
+        where = f"paradigms.{name}.base_protocol.{base}"
+        if column.protocol is None:
+            raise InputError(f"{where}: kind {column.kind} has no protocol to change: leave it out")
+        checked = checked_arguments(type(column.protocol), changes, where)
+        try:
+            return column.with_protocol(checked)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
 
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
