@@ -78,5 +78,7 @@ def _results(outputs: dict[str, Path]) -> Reply:
         for score in contents[name]["scores"]:
             kind = f"{score['features']}, {score['selection']}, {score['split']}"
             seed = f"probe seed {score['probe_seed']}"
+            if score["evaluation_seed"]:
+                seed += f", evaluation seed {score['evaluation_seed']}"
             lines.append(f"  {score['metric']:17} {score['value']:8.3f}  ({kind}, {seed})")
     return Reply("\n".join(lines), contents)

@@ -265,7 +265,8 @@ class ViewFeatures:
         batch_size: images per forward pass; it changes nothing but speed and memory.
         device: where the backbone runs and the features are.
         spatial: see ``extract_features``.
-        seed: of the order and the views.
+        seed: of the views.
+        order_seed: of the order; None: ``seed``.
     """
 
     def __init__(
@@ -279,15 +280,19 @@ class ViewFeatures:
         device: str | torch.device = "cpu",
         spatial: bool = False,
         seed: int = 0,
+        order_seed: int | None = None,
     ) -> None:
         self.backbone, self.images = backbone, images
         self.recipe, self.normalisation = recipe, normalisation
         self.batch_size, self.device, self.spatial, self.seed = batch_size, device, spatial, seed
+        self.order_seed = order_seed
         self.positions = 4 if spatial else 1
         self.dim = backbone.feature_dim * self.positions
 
     def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        pieces = epoch_batches(indices.cpu(), self.batch_size, self.seed, epoch)
+        pieces = epoch_batches(
+            indices.cpu(), self.batch_size, self.seed, epoch, self.order_seed
+        )
         views = self.images.views(pieces, (self.recipe,), self.normalisation, self.device)
         with _frozen(self.backbone, self.device):
             for piece, [batch] in zip(pieces, views, strict=True):
@@ -297,12 +302,20 @@ class ViewFeatures:
                 )
 
 
-def epoch_batches(indices: Tensor, batch_size: int, seed: int, epoch: int) -> list[Batch]:
-    """One pass over the images ``indices`` in a random order; all draws follow from the numbers."""
+def epoch_batches(
+    indices: Tensor, batch_size: int, seed: int, epoch: int, order_seed: int | None = None
+) -> list[Batch]:
+    """One pass over the images ``indices`` in a random order; all draws follow from the numbers.
 
-    def number(*position: int) -> int:
+    The order follows from ``order_seed``, which is ``seed`` where it is None, the views from
+    ``seed``.
+    """
+
+    def number(*position: int, seed: int = seed) -> int:
         return int(fingerprint({"seed": seed, "epoch": epoch, "position": position}), 16)
 
-    generator = torch.Generator().manual_seed(number())
+    generator = torch.Generator().manual_seed(
+        number(seed=seed if order_seed is None else order_seed)
+    )
     order = indices[torch.randperm(len(indices), generator=generator)]
     return [Batch(part, number(i)) for i, part in enumerate(order.split(batch_size))]

@@ -42,6 +42,7 @@ class Linear(Labelled):
     stage: ClassVar[str] = "linear classifiers"
     selects_epochs: ClassVar[bool] = True
     tells_saturation: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     kind: Literal["linear"] = "linear"
     features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
@@ -98,13 +99,14 @@ class Linear(Labelled):
             train, test = of_kind("train"), of_kind("test")
             assert train is not None and test is not None
             found, details[kind] = linear_probe(
-                CachedFeatures(train[0]),
+                CachedFeatures(train[0], subject.seed.order_of(0)),
                 splits.train.labels,
                 self.subsets(splits),
                 HeldOut(test, of_kind("validation")),
                 classes=len(splits.train.classes),
                 protocol=self.protocol,
                 features=kind,
+                seed=subject.seed,
             )
             scores += found
         return Found(scores, details)
@@ -132,6 +134,8 @@ def _streamed(
         normalisation=subject.datasets[dataset].normalisation,
         device=device,
         spatial=spatial,
+        seed=subject.seed.of(0),
+        order_seed=subject.seed.order_of(0),
     )
     probes = {
         (name, kind): Probe(
@@ -142,6 +146,7 @@ def _streamed(
             paradigm.protocol,
             kind,
             stream.positions,
+            subject.seed,
         )
         for name, paradigm in paradigms.items()
         for kind in paradigm.features

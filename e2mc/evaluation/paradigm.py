@@ -6,7 +6,7 @@ line in ``PARADIGMS`` of ``e2mc.evaluation``. Nothing else in the package knows 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
 from e2mc.errors import InputError, expect_known
+from e2mc.evaluation.seeds import EvaluationSeed
 from e2mc.evaluation.subject import Subject
 
 Score = dict[str, str | float | int]
@@ -77,6 +78,7 @@ class Paradigm:
         selects_epochs: whether it has a score of the best epoch beside that of the last.
         tells_saturation: whether it shows that a base was not trained to its end.
         on_embeddings: whether it scores what a criterion sees, and so needs the method.
+        draws: whether it draws anything that evaluation seeds change.
     """
 
     kind: str
@@ -88,6 +90,7 @@ class Paradigm:
     selects_epochs: ClassVar[bool] = False
     tells_saturation: ClassVar[bool] = False
     on_embeddings: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -208,3 +211,24 @@ def together(paradigms: Mapping[str, Paradigm]) -> Iterable[dict[str, Paradigm]]
     for name, paradigm in paradigms.items():
         groups.setdefault((paradigm.kind, paradigm.pass_key(name)), {})[name] = paradigm
     return groups.values()
+
+
+def score_with_seeds(
+    paradigms: Mapping[str, Paradigm], subject: Subject, seeds: Sequence[EvaluationSeed]
+) -> dict[str, Found]:
+    """Scores of paradigms that share their passes, by their names, under every evaluation seed.
+
+    The details are those of the first seed; those of others lie in ``evaluation_seeds``, by seed.
+    What draws nothing is scored once, and says seed 0.
+    """
+    kind = type(next(iter(paradigms.values())))
+    found: dict[str, Found] = {}
+    for seed in seeds if kind.draws else [EvaluationSeed()]:
+        for name, (scores, details) in kind.score_together(paradigms, subject.with_seed(seed)).items():
+            of_seed = [score | {"evaluation_seed": seed.number} for score in scores]
+            if name not in found:
+                found[name] = Found(of_seed, details)
+                continue
+            found[name].scores.extend(of_seed)
+            found[name].details.setdefault("evaluation_seeds", {})[str(seed.number)] = details
+    return found

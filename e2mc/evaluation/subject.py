@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.features import Moments, extract_features, feature_batches, whiten, whitening
+from e2mc.evaluation.seeds import EvaluationSeed
 from e2mc.methods import Method
 from e2mc.models.backbone import Backbone
 
@@ -66,15 +68,26 @@ class Subject:
         self.checkpoint, self.datasets, self.device = checkpoint, datasets, device
         self.views, self.normalisation = views, normalisation
         self.what, self._states, self._identity = what, states, identity
+        self.seed = EvaluationSeed()
         self._kept: list[EpochState] = []
+        self._backbone = functools.cache(self._load_backbone)
         self.splits = functools.cache(self._splits)
         self.features = functools.cache(self._features)
         self.whitener = functools.cache(self._whitener)
         self.moments = functools.cache(self._moments)
 
-    @functools.cached_property
+    def with_seed(self, seed: EvaluationSeed) -> Subject:
+        """The same subject under another evaluation seed; what either computes both have."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
+    @property
     def backbone(self) -> Backbone:
         """In evaluation mode, and shared: who trains it takes a copy."""
+        return self._backbone()
+
+    def _load_backbone(self) -> Backbone:
         return load_checkpoint(self.checkpoint).load_backbone()
 
     def method(self) -> Method:
@@ -85,6 +98,7 @@ class Subject:
         """Where an evaluation of many epochs keeps its state, if states are kept."""
         if self._states is None:
             return None
+        name = f"{name}-seed{self.seed.number}" if self.seed.number else name
         self._kept.append(EpochState(self._states / f"{name}.state", self._identity))
         return self._kept[-1]
 

@@ -15,7 +15,8 @@ import torch
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.images import read_digest
-from e2mc.evaluation.paradigm import Found, Paradigm, together
+from e2mc.evaluation.paradigm import Found, score_with_seeds, together
+from e2mc.evaluation.seeds import EvaluationSeed
 from e2mc.evaluation.subject import DataSet, Subject
 from e2mc.methods import METHODS
 from e2mc.state import sha256, write_json
@@ -63,6 +64,11 @@ def _paradigm_values(study: Study, run: Run, name: str) -> dict[str, Any]:
         base = study.bases[run.base]
         values["training_views"] = list(base.views)
         values["training_normalisation"] = base.normalisation or study.data.normalisation
+    if paradigm.draws:
+        seeds = study.evaluation_seeds(run)
+        # seed 0 is in its own order anyway
+        quirk = {"same_order": study.seeds.same_order} if any(seeds) else {}
+        values["evaluation"] = {"seeds": list(seeds)} | quirk
     return values | study.data.decides_evaluation(paradigm.dataset)
 
 
@@ -128,15 +134,13 @@ def evaluate(task: Task) -> None:
         for name, head in heads.items()
         if not _says(task.output(name), **{key: head[key] for key in stands})
     ] or list(heads)
+    same_order = study.seeds.same_order
+    seeds = [EvaluationSeed(seed, same_order) for seed in study.evaluation_seeds(run)]
     for group in together({name: paradigms[name] for name in wanted}):
         start = time.perf_counter()
-        for name, found in _score(group, subject).items():
+        for name, found in score_with_seeds(group, subject, seeds).items():
             _write_result(task.output(name), heads[name], found, device, start)
     subject.forget_states()
-
-
-def _score(group: dict[str, Paradigm], subject: Subject) -> dict[str, Found]:
-    return type(next(iter(group.values()))).score_together(group, subject)
 
 
 def to_score(study: Study, run: Run, names: Iterable[str]) -> list[str]:

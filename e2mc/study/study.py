@@ -257,6 +257,13 @@ class Study(Model):
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
+    def evaluation_seeds(self, run: Run) -> tuple[int, ...]:
+        """Under which seeds a run is evaluated: a base under all, a continued run under its own."""
+        every = self.seeds.evaluation
+        if run.arm == BASE_ARM:
+            return every
+        return (run.continuation_seed,) if run.continuation_seed in every else every[:1]
+
     def paradigm(self, name: str, base: str) -> Paradigm:
         """A column of the study with the base's protocol, or what every study measures."""
         if name in self.paradigms:

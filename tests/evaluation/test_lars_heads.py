@@ -1,4 +1,4 @@
-"""Linear heads with LARS: apex's LARC, per head and layer, as SimSiam's linear evaluation uses it."""
+"""Linear heads with LARS: apex's LARC, per head and layer, as SimSiam evaluates with it."""
 
 from __future__ import annotations
 
