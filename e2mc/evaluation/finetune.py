@@ -19,7 +19,7 @@ from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
 from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
-from e2mc.evaluation.seeds import EvaluationSeed
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 from e2mc.models.backbone import Backbone
 from e2mc.progress import Progress
@@ -84,6 +84,7 @@ class FineTune(Labelled):
     stage: ClassVar[str] = "fine-tuning"
     selects_epochs: ClassVar[bool] = True
     draws: ClassVar[bool] = True
+    frozen: ClassVar[bool] = False
 
     kind: Literal["finetune"] = "finetune"
     protocol: FineTuneProtocol
@@ -131,7 +132,7 @@ def fine_tune(
     normalisation: Normalisation,
     view: PlainView,
     seed: int,
-    evaluation_seed: EvaluationSeed = EvaluationSeed(),
+    evaluation_seed: EvaluationSeed = FIRST,
     device: str | torch.device = "cpu",
     state: EpochState | None = None,
     what: str = "fine-tuning",
@@ -243,9 +244,7 @@ class _Training:
         )
         for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * factor
-        batches = epoch_batches(
-            subset, protocol.batch_size, self.seed, self.epoch, self.order_seed
-        )
+        batches = epoch_batches(subset, protocol.batch_size, self.seed, self.epoch, self.order_seed)
         # batch normalisation cannot train on one image
         batches = [batch for batch in batches if len(batch.indices) > 1]
         recipe = protocol.views(self.view.size)

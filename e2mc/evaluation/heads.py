@@ -143,23 +143,25 @@ class StackedHeads:
         self._momentum = torch.zeros_like(self.weight)
         self._norm = _ChannelNorm(self.weight, positions) if protocol.batch_norm else None
         self._members = [
-            torch.zeros(len(labels), dtype=torch.bool, device=labels.device).index_fill_(
-                0, subset.to(labels.device), True
-            )
+            torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, subset.cpu(), True)
             for subset in subsets
         ]
         self._waiting = [(self.weight.new_empty(0, dim + 1), labels[:0]) for _ in subsets]
         self.epoch = 0
 
     def consume(self, features: Tensor, indices: Tensor) -> None:
-        """Takes a piece of the stream, and a step for every full batch that it completes."""
-        features = with_ones(features)
+        """Takes a piece of the stream, and a step for every full batch that it completes.
+
+        Its rows are picked on the CPU: how many there are would have to be asked of the device.
+        """
+        features, indices = with_ones(features), indices.cpu()
         for i, member in enumerate(self._members):
             rows = member[indices].nonzero().flatten()
+            chosen = indices[rows].to(self.labels.device, non_blocking=True)
             x, y = self._waiting[i]
             self._waiting[i] = (
-                torch.cat((x, features[rows])),
-                torch.cat((y, self.labels[indices[rows]])),
+                torch.cat((x, features[rows.to(features.device, non_blocking=True)])),
+                torch.cat((y, self.labels[chosen])),
             )
         size = self.protocol.batch_size
         ready = min(len(y) for _, y in self._waiting) // size * size

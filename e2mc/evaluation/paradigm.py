@@ -15,7 +15,7 @@ from torch import Tensor
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
 from e2mc.errors import InputError, expect_known
-from e2mc.evaluation.seeds import EvaluationSeed
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 
 Score = dict[str, str | float | int]
@@ -54,13 +54,15 @@ class Work:
 
     Attributes:
         features: (data set, split, spatial) whose features are computed once for all paradigms.
-        streamed: images on fresh views; paradigms that share their passes take the most of them.
+        streamed: images on random views; paradigms that share their passes take the most of them.
+        banked: how many of these have their features kept on disk until the heads are trained.
         trained: images that the backbone is trained on.
         looked_at: images that the backbone in training is scored on.
     """
 
     features: frozenset[tuple[str, str, bool]] = frozenset()
     streamed: int = 0
+    banked: int = 0
     trained: int = 0
     looked_at: int = 0
 
@@ -79,6 +81,7 @@ class Paradigm:
         tells_saturation: whether it shows that a base was not trained to its end.
         on_embeddings: whether it scores what a criterion sees, and so needs the method.
         draws: whether it draws anything that evaluation seeds change.
+        frozen: whether it scores features of the backbone as it is, and not what it learns.
     """
 
     kind: str
@@ -91,6 +94,7 @@ class Paradigm:
     tells_saturation: ClassVar[bool] = False
     on_embeddings: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    frozen: ClassVar[bool] = True
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -98,6 +102,11 @@ class Paradigm:
     def kinds_of_features(self) -> tuple[str, ...]:
         """On which features it has scores."""
         return ("raw",)
+
+    @property
+    def remark(self) -> str:
+        """What a table says of it beside its protocol's name, in a sentence; empty for nothing."""
+        return ""
 
     def values(self) -> dict[str, Any] | None:
         """What a result says of its protocol; None where there is nothing to choose."""
@@ -223,8 +232,10 @@ def score_with_seeds(
     """
     kind = type(next(iter(paradigms.values())))
     found: dict[str, Found] = {}
-    for seed in seeds if kind.draws else [EvaluationSeed()]:
-        for name, (scores, details) in kind.score_together(paradigms, subject.with_seed(seed)).items():
+    for seed in seeds if kind.draws else [FIRST]:
+        for name, (scores, details) in kind.score_together(
+            paradigms, subject.with_seed(seed)
+        ).items():
             of_seed = [score | {"evaluation_seed": seed.number} for score in scores]
             if name not in found:
                 found[name] = Found(of_seed, details)

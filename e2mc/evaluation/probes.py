@@ -17,7 +17,7 @@ from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import FeatureStream
 from e2mc.evaluation.heads import LinearProtocol, StackedHeads, with_ones
 from e2mc.evaluation.metrics import score, topk_accuracy
-from e2mc.evaluation.seeds import EvaluationSeed
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.progress import Progress
 
 
@@ -74,7 +74,7 @@ class Probe:
         protocol: LinearProtocol,
         features: str = "raw",
         positions: int = 1,
-        seed: EvaluationSeed = EvaluationSeed(),
+        seed: EvaluationSeed = FIRST,
     ) -> None:
         self.subsets, self.protocol, self.features = subsets, protocol, features
         self.indices = torch.cat(list(subsets.values())).unique()
@@ -173,7 +173,7 @@ def linear_probe(
     classes: int,
     protocol: LinearProtocol,
     features: str = "raw",
-    seed: EvaluationSeed = EvaluationSeed(),
+    seed: EvaluationSeed = FIRST,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Trains linear heads on label subsets of one size and scores them.
 

@@ -29,3 +29,6 @@ class EvaluationSeed:
     def order_of(self, label_seed: int) -> int:
         """Seed of the order in which it sees the images."""
         return label_seed if self.same_order else self.of(label_seed)
+
+
+FIRST = EvaluationSeed()

@@ -18,6 +18,7 @@ def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tupl
     """The footnotes that a table with these entries needs, in their order."""
     return (
         *_how_to_read(study, entries),
+        *_not_the_official_pass(study, entries),
         *_chosen_on_the_reported_images(study, entries),
         *_not_saturated(study, entries),
         *_beside_the_paper(entries),
@@ -91,6 +92,25 @@ def _evaluation_seeds(study: Study, entries: Sequence[Entry]) -> str:
     alike = " The order is the same for all, as in the official code." * study.seeds.same_order
     nothing = f" {', '.join(fixed)}: nothing is drawn, one evaluation per run." if fixed else ""
     return f"An evaluation seed decides initial weights{order} and random views.{alike}{nothing}"
+
+
+def _not_the_official_pass(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    """Of which columns features are not those of the official protocol, and what is different."""
+    columns = [
+        study.paradigms[column] for column in dict.fromkeys(entry.column for entry in entries)
+    ]
+    remarks: dict[str, list[str]] = {}
+    for paradigm in columns:
+        if paradigm.remark:
+            remarks.setdefault(paradigm.remark, []).append(paradigm.label)
+    for remark, labels in remarks.items():
+        yield f"{', '.join(labels)}: {remark}."
+    frozen = [paradigm.label for paradigm in columns if paradigm.frozen]
+    if frozen and study.frozen_pass.precision != "float32":
+        yield (
+            f"{', '.join(frozen)}: images pass the frozen backbone in "
+            f"{study.frozen_pass.precision}, in the official code in float32."
+        )
 
 
 def _chosen_on_the_reported_images(study: Study, entries: Sequence[Entry]) -> Iterable[str]:

@@ -1,10 +1,10 @@
 """Means over seeds, and paired differences with intervals.
 
 The headline score of a run is the mean over its probe seeds (label subsets) and its evaluation
-seeds, of which a base may have several, on raw or whitened features, on the test split, after the last epoch or, where the study says so, the best. Runs
-are compared in pairs that share the base seed and the continuation seed, so that what the seeds do
-to both cancels; with an evaluation seed of its own, a continued run is compared with its base under
-that seed.
+seeds, of which a base may have several, on raw or whitened features, on the test split, after the
+last epoch or, where the study says so, the best. Runs are compared in pairs that share the base
+seed and the continuation seed, so that what the seeds do to both cancels; a base with several
+evaluation seeds is compared under that of the continued run.
 """
 
 from __future__ import annotations

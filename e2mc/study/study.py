@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from e2mc.criteria import CRITERIA, create_criterion
 from e2mc.errors import InputError, expect_known
 from e2mc.evaluation.embeddings import Embeddings
+from e2mc.evaluation.frozen import FrozenPass
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
@@ -89,6 +90,9 @@ class Study(Model):
     paradigms: dict[Name, AnyColumn]
     separability: Measured
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
+    frozen_pass: FrozenPass = Field(
+        FrozenPass(), description="how images pass a backbone that does not learn"
+    )
     reported_epoch: Literal["last", "best"] = Field(
         "last", description="whose score the tables show; the papers show the best epoch's"
     )

@@ -44,7 +44,7 @@ def blobs(seed=0):
 
 
 def test_heads_begin_elsewhere_under_another_seed():
-    features, labels = blobs()
+    _, labels = blobs()
     subsets = {0: torch.arange(120), 4: torch.arange(120)}
     made = [
         Probe(6, labels, subsets, 4, LinearProtocol(), seed=EvaluationSeed(number)).heads.weight
@@ -60,14 +60,15 @@ def test_probe_under_seed_zero_is_the_probe_without_one():
     held_out = HeldOut(blobs(1), blobs(2))
     settings = {"classes": 4, "protocol": LinearProtocol(epochs=2, batch_size=16)}
 
-    def scores(seed, **options):
-        stream = CachedFeatures(features, seed.order_of(0))
+    def scores(order, **options):
+        stream = CachedFeatures(features, order)
         subsets = {0: torch.arange(120)}
         return linear_probe(stream, labels, subsets, held_out, **settings, **options)
 
-    plain = scores(EvaluationSeed())
-    assert scores(EvaluationSeed(0), seed=EvaluationSeed(0)) == plain
-    assert scores(EvaluationSeed(1), seed=EvaluationSeed(1)) != plain
+    first, second = EvaluationSeed(0), EvaluationSeed(1)
+    plain = scores(0)
+    assert scores(first.order_of(0), seed=first) == plain
+    assert scores(second.order_of(0), seed=second) != plain
 
 
 def grey(count):
