@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status, see ``e2mc --help``."""
     options = make_parser().parse_args(arguments)
     # what a step says as it goes is no part of the JSON
-    said = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
+    aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
     try:
-        with said:
+        with aside:
             reply = options.command(options)
     except (KeyboardInterrupt, Interrupted) as stopped:
         said = str(stopped) or "interrupted: the same command goes on from the last saved state"

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import yaml
 
 from e2mc.errors import InputError, MachineError
 from e2mc.reporting import made, parts
+from e2mc.reporting.part import Part
 from e2mc.state import atomic_path, write_text
 from e2mc.study import Study, study_files
 
@@ -64,10 +66,17 @@ def make_bundle(study: Study, archive: Path, *, overwrite: bool = False) -> list
         for name, source in files.items():
             # a file keeps its time, by which Snakemake knows what is made of what, and its mode
             shutil.copystat(source, unpacked / name)
-        packed = shutil.make_archive(str(Path(folder) / "packed"), "zip", unpacked)
         with atomic_path(archive) as temporary:
-            shutil.copyfile(packed, temporary)
+            pack(unpacked, temporary)
     return results
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Writes everything below a folder into a zip file."""
+    # times before 1980, which some clones have, are none that a zip file knows
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
+        for path in sorted(folder.rglob("*")):
+            packed.write(path, path.relative_to(folder))
 
 
 def result_files(study: Study) -> list[Path]:
@@ -75,8 +84,8 @@ def result_files(study: Study) -> list[Path]:
 
     Raises InputError when a table or figure that `all` makes is missing, or what it is made from.
     """
-    wanted = [path for part in made(study).values() for path in _files(study, [part])]
-    missing = [path for path in dict.fromkeys(wanted) if not path.exists()]
+    wanted = dict.fromkeys(_files(study, made(study).values()))
+    missing = [path for path in wanted if not path.exists()]
     if missing:
         raise InputError(
             f"study {study.name} is not finished, {len(missing):,} files are missing, e.g. "
@@ -89,11 +98,11 @@ def result_files(study: Study) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _files(study: Study, shown: Iterable) -> list[Path]:
+def _files(study: Study, shown: Iterable[Part]) -> list[Path]:
     """What some parts read and write below the study's folder."""
-    paths = [
-        path for part in shown for path in (*part.inputs(study), *part.outputs(study).values())
-    ]
+    paths: list[Path] = []
+    for part in shown:
+        paths += [*part.inputs(study), *part.outputs(study).values()]
     return [path for path in paths if path.is_relative_to(study.root) and path.suffix != ".pt"]
 
 
@@ -152,9 +161,9 @@ def describe(study: Study, files: dict[Path, Path], version: str) -> ROCrate:
     crate = ROCrate()
     crate.name = f"{study.title} ({study.name})"
     crate.description = (
-        "Source, environment, study, results, tables and figures. In the unpacked archive `make env` "
-        "installs the environment and `snakemake --cores 1 --force table1` makes the table again "
-        "from the results; docs/artifact.md tells more."
+        "Source, environment, study, results, tables and figures. In the unpacked archive `make "
+        "env` installs the environment and `snakemake --cores 1 --force table1` makes the table "
+        "again from the results; docs/artifact.md tells more."
     )
     crate.root_dataset["version"] = version
     crate.keywords = "self-supervised learning, continued pre-training, entropy"
