@@ -186,8 +186,7 @@ def _explain(model: type[Model], problem: Any, where: str) -> str:
         tag = problem["ctx"]["tag"]
         return f"{where}: {key}.{name}: {name} {tag!r} does not exist, expected one of {known}"
     if problem["type"] == "union_tag_not_found":
-        name = problem["ctx"]["discriminator"].strip("'")
-        return f"{where}: {key}: {name} is missing: say of which {name} it is"
+        return f"{where}: {key}: the key {problem['ctx']['discriminator']} is missing"
     message = expected(problem)
     found = ""
     if problem["type"] not in ("value_error", "missing"):

@@ -11,7 +11,7 @@ import pytest
 
 from e2mc import progress
 from e2mc.cli import main, make_parser
-from e2mc.steps.evaluation import decided_by
+from e2mc.steps import evaluation
 from e2mc.study import Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -170,8 +170,8 @@ def some_results(tmp_path):
             "continuation_seed": run.continuation_seed,
             "paradigm": "linear_1",
             "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
-            "decided_by": decided_by(study, run, "linear_1"),
-            "code": {"evaluation/linear.py": "0" * 12},
+            "decided_by": evaluation.decided_by(study, run, "linear_1"),
+            "code": {"evaluation": "0" * 12},
             "device": "cpu",
             "wall_seconds": 1.0,
             "peak_memory_mb": 1.0,

@@ -42,9 +42,9 @@ def changed(study, *changes):
 
 def decided(study, run, paradigm):
     """What decides a result, as far as these tests change it."""
-    spec = None if run.arm == BASE_ARM else study.training_spec(run)
-    weights = [] if spec is None else [c.params.get("entropy_weight") for c in spec.criteria]
-    return {"weights": weights, "paradigm": paradigm}
+    criteria = study.training_spec(run).criteria
+    weight = criteria[0].params.get("entropy_weight") if criteria else None
+    return {"weight": weight, "paradigm": paradigm}
 
 
 @pytest.fixture
