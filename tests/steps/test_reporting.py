@@ -12,7 +12,7 @@ from e2mc.errors import InputError
 from e2mc.reporting import parts, report
 from e2mc.steps import evaluation
 from e2mc.steps.reporting import make_report, part_task, report_task, reporting_identity, show
-from e2mc.study import BASE_ARM, Study, load_study
+from e2mc.study import Study, load_study
 from e2mc.task import Task, differences
 
 REPOSITORY = Path(__file__).parents[2]
