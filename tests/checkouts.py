@@ -16,6 +16,7 @@ import pytest
 import e2mc
 
 REPOSITORY = Path(__file__).parents[1]
+MOST_VALUES = 250  # that Snakemake compares one by one, see workflow/rules/common.smk
 PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "profiles", "envs", "checkpoints")
 
 
@@ -108,6 +109,14 @@ def values_of(reason):
     """The values that decided the outputs before, and that do so now, as a reason names them."""
     before, now = re.search(r"before: (.*?) now: (.*?) *$", reason).groups()
     return ast.literal_eval(f"[{before}]"), ast.literal_eval(f"[{now}]")
+
+
+def expect_recorded(record, task):
+    """A job was that of a task: what Snakemake has recorded of it are its values and inputs."""
+    one_by_one, rest = task.lines[: MOST_VALUES - 1], task.lines[MOST_VALUES - 1 :]
+    expected = {repr(line) for line in (*one_by_one, "; ".join(rest))}
+    assert set(record["params"]) | {repr("")} == expected | {repr("")}
+    assert set(record["input"]) == set(task.inputs.values())
 
 
 @pytest.fixture(scope="session")

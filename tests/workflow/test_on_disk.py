@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import trees
 import yaml
+from checkouts import expect_recorded
+
+from e2mc.steps.data import index_task
+from e2mc.study import load_study, read_config
 
 ROOT = "results/on-disk"
 STUDY = "studies/on-disk.yaml"
@@ -97,6 +101,17 @@ def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
     assert "evaluate_frozen_held_out" not in jobs
     assert jobs["index_data"] == 3 and jobs["evaluate_fine_tuned"] == runs
     assert checkout.jobs("check_data", study=STUDY) == {"check_data": 1, "index_data": 4}
+
+
+def test_lists_are_made_by_the_tasks_of_their_data_sets(checkout, monkeypatch):
+    with_images(checkout)
+    done = checkout.snakemake("--cores", "1", "check_data", study=STUDY)
+    assert done.returncode == 0, done.stdout
+    monkeypatch.chdir(checkout.folder)
+    study, folders = load_study(STUDY), read_config().data_folders
+    for name, images in study.data.sets.items():
+        task = index_task(study, name, folders[images.format])
+        expect_recorded(checkout.recorded()[task.outputs["index"]], task)
 
 
 def test_missing_folder_is_one_sentence(checkout):
