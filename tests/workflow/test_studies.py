@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from e2mc.reporting import parts
+from e2mc.study import load_study
+
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = sorted(path.stem for path in (REPOSITORY / "studies").glob("*.yaml"))
 
@@ -38,7 +41,7 @@ def test_paper_is_planned_whole_on_a_machine_without_the_data(checkout):
 
 
 BAD_STUDIES = [
-    ("epochs: 1\n", "epochs: -1\n", "bases.vicreg.continued.epochs"),
+    ("epochs: 1\n", "epochs: -1\n", "bases.vicreg.continued: epochs must be at least 1, found -1"),
     ("batch_size: 256", "batch_sise: 256", "did you mean 'batch_size'"),
     ("criterion: auh", "criterion: auhh", "auhh"),
     ("params: {window: 64}", "params: {window: 300}", "window of 300 needs batches of at least"),
@@ -97,3 +100,16 @@ def test_data_folder_without_the_files(checkout):
     done = checkout.snakemake("--cores", "1", "results/smoke/data/images.pt")
     assert done.returncode != 0
     assert "error: cannot read studies/train-images-idx3-ubyte.gz" in done.stdout
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_rules_bear_the_names_of_what_they_make(study, checkout):
+    """Every table and figure is a target of its name, and every job of evaluation has its rule."""
+    listed = checkout.snakemake("--list", study=study)
+    assert listed.returncode == 0, listed.stdout
+    rules = {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+    known = load_study(str(REPOSITORY / f"studies/{study}.yaml"))
+    kept = {"pretrain_base", "continue_pretraining", "convert_base", "download_base"}
+    images = "index_data" if known.data.dataset == "on-disk" else "prepare_data"
+    targets = {"all", "bases", "check_data", "report", "full_report", "er", images}
+    assert {*parts(known), *known.evaluation_jobs(), *kept, *targets} <= rules
