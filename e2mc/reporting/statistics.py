@@ -58,7 +58,7 @@ def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") ->
     epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
     metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
     kept = results[
-        (results["study"] == study.name)
+        (results["study"] == study.folder)
         & (results["metric"] == metric)
         & (results["selection"] == results["paradigm"].map(epoch))
         & (results["split"] == split)

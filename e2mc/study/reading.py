@@ -42,6 +42,14 @@ def load_study(name: str) -> Study:
     return study
 
 
+def load_stages(study: Study) -> list[Study]:
+    """The stages of a study, in their order; their files lie beside its own."""
+    if not study.source.endswith((".yaml", ".yml")):
+        return [load_study(name) for name in study.stages]
+    beside = [Path(study.source).with_name(f"{name}.yaml") for name in study.stages]
+    return [load_study(str(path)) for path in beside]
+
+
 def load_config(content: dict[str, Any]) -> Config:
     """Checks the content of config.yaml (with what the command line changed).
 

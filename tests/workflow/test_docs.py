@@ -80,6 +80,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
         if getattr(options, "study", None) == "paper" and NOT_HERE & {*words}:
             return
         monkeypatch.chdir(request.getfixturevalue("copy_of_finished").folder)
+        if words[0] == "estimate" and "--rate" not in words:
+            # it would measure for minutes, which tests/cli/test_measuring.py does in seconds
+            kinds = ("vicreg", "swav", "simsiam", "features", "fine-tuning")
+            words += ["--rate", *(f"{kind}=900" for kind in kinds)]
         if getattr(options, "study", None) == "fashion":
             words += ["--study", "smoke"]  # the same, in seconds
         if getattr(options, "launcher", "local") == "slurm":

@@ -44,9 +44,9 @@ for target, full in {"report": False, "full_report": True}.items():
             target
         input:
             rules.all.input,
-            files_of(made(STUDY, full=full)),
+            files_of(MADE[full]),
         output:
-            html=ROOT / f"{target}.html",
+            html=report_path(STUDY, full),
         log:
             ROOT / f"logs/{target}.log",
         conda:
