@@ -59,11 +59,13 @@ def _information(options: argparse.Namespace) -> Reply:
 def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
     """Scores a run as its rule does."""
     from e2mc.steps.evaluation import evaluation_task
+    from e2mc.study import read_config
 
     study, run = run_of(options, options.arm)
     rule = study.paradigm(paradigms[0], run.base).job
     checkpoint = checkpoint_of(study, run)
-    task = evaluation_task(study, run, paradigms, checkpoint, device=options.device)
+    keep = read_config().keep
+    task = evaluation_task(study, run, paradigms, checkpoint, device=options.device, keep=keep)
     return _results(do(task, rule, options))
 
 
@@ -78,5 +80,7 @@ def _results(outputs: dict[str, Path]) -> Reply:
         for score in contents[name]["scores"]:
             kind = f"{score['features']}, {score['selection']}, {score['split']}"
             seed = f"probe seed {score['probe_seed']}"
+            if score["evaluation_seed"]:
+                seed += f", evaluation seed {score['evaluation_seed']}"
             lines.append(f"  {score['metric']:17} {score['value']:8.3f}  ({kind}, {seed})")
     return Reply("\n".join(lines), contents)

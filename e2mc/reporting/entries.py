@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,12 +12,13 @@ from e2mc.reporting.cells import asked_cells
 from e2mc.reporting.published import Published, published_table
 from e2mc.reporting.statistics import (
     Difference,
-    headline_scores,
+    Evaluation,
     paired_difference,
     reference_arm,
+    seeded_scores,
     spread,
 )
-from e2mc.study import Study
+from e2mc.study import BASE_ARM, Study
 
 NOT_ASKED = "–"
 NOTHING = Difference(math.nan, math.nan, math.nan, 0)
@@ -28,9 +30,10 @@ class Entry:
 
     Attributes:
         base, arm, column, features: where it is.
-        n: runs that it rests on.
-        planned: runs that the study asks for.
-        mean, std: of the runs' headline scores; NaN where there is none.
+        n: runs that it rests on; of a base, evaluations with seeds of their own.
+        planned: as many as the study asks for.
+        mean, std: of their headline scores; NaN where there is none.
+        over: what the n differ in, e.g. "continuation seeds"; empty for one.
         reference: arm it is compared with; empty for the base.
         difference: to the reference, paired by seeds.
         published: the paper's number.
@@ -46,6 +49,7 @@ class Entry:
     planned: int
     mean: float
     std: float
+    over: str
     reference: str
     difference: Difference | None
     published: Published | None
@@ -70,6 +74,7 @@ class Entry:
             "n": self.n,
             "mean": self.mean,
             "std": self.std,
+            "std_over": self.over,
             "reference": self.reference,
             "difference": difference.mean,
             "ci_low": difference.low,
@@ -93,7 +98,7 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
         results: those of the table, from ``select``.
     """
     table = study.tables[name]
-    scores = headline_scores(study, results)
+    scores = seeded_scores(study, results)
     asked = asked_cells(study, name)
     evaluated = set(zip(results["base"], results["arm"], results["paradigm"], strict=True))
     paper = {} if table.published is None else published_table(table.published)
@@ -117,9 +122,10 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
                         column,
                         features,
                         n=len(runs),
-                        planned=len(study.seeds.base) * len(study.continuation_seeds(arm)),
+                        planned=_planned(study, arm, column),
                         mean=mean,
                         std=std,
+                        over=_over(runs),
                         reference=reference,
                         difference=paired_difference(runs, others),
                         published=ours if raw else None,
@@ -130,6 +136,22 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
                     )
                     found.append(entry)
     return found
+
+
+def _planned(study: Study, arm: str, column: str) -> int:
+    """How many runs, or evaluations of a base, a cell is of."""
+    runs = len(study.seeds.base) * len(study.continuation_seeds(arm))
+    several = arm == BASE_ARM and study.paradigms[column].draws
+    return runs * len(study.seeds.evaluation) if several else runs
+
+
+def _over(seeds: Iterable[Evaluation]) -> str:
+    """Which of their seeds some runs differ in."""
+    kinds = ("pre-training", "continuation", "evaluation")
+    found = [
+        kind for kind, of_kind in zip(kinds, zip(*seeds), strict=False) if len(set(of_kind)) > 1
+    ]
+    return f"{' and '.join(found)} seeds" if found else ""
 
 
 def _why(asked: bool, evaluated: bool) -> str:

@@ -15,7 +15,7 @@ from e2mc.state import fingerprint
 from e2mc.study import Rows, Run, Study
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
-SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
+SCORE = ("metric", "features", "selection", "split", "probe_seed", "evaluation_seed", "value")
 ORIGIN = ("code", "device", "wall_seconds", "peak_memory_mb")
 COLUMNS = RUN + SCORE + ORIGIN
 
@@ -60,7 +60,8 @@ def collect(paths: Iterable[Path]) -> pd.DataFrame:
         first = repeated.iloc[0]
         raise ResultError(
             f"{first['path']}: the score {first['metric']} on {first['features']} features "
-            f"(probe seed {first['probe_seed']}, {first['split']}) of this run is there more than "
+            f"(probe seed {first['probe_seed']}, evaluation seed {first['evaluation_seed']}, "
+            f"{first['split']}) of this run is there more than "
             f"once, also in {repeated.iloc[1]['path']}: remove one of them"
         )
     frame = frame[list(COLUMNS)].sort_values(names, ignore_index=True)
@@ -137,7 +138,8 @@ def score_of(record: dict[str, Any], metric: str) -> float:
 
 def _scores(path: Path, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     run = {name: record[name] for name in RUN + ORIGIN}
-    for score in record["scores"]:
+    for given in record["scores"]:
+        score = {"evaluation_seed": 0} | given  # results from before there were such seeds
         missing = sorted(set(SCORE) - set(score))
         if missing:
             raise ResultError(f"{path}: a score lacks {', '.join(missing)}: run it again")

@@ -221,7 +221,11 @@ def _score(entry: Entry, group: Sequence[Entry]) -> Cell:
         return Cell(entry.missing, missing=True)
     rivals = [round(e.mean, 2) for e in group if e.column == entry.column and not e.missing]
     best = len(rivals) > 1 and round(entry.mean, 2) == max(rivals)
-    return Cell(value_text(entry.mean, entry.std), bold=best, hint=f"n = {entry.n}")
+    return Cell(value_text(entry.mean, entry.std), bold=best, hint=_hint(entry))
+
+
+def _hint(entry: Entry) -> str:
+    return f"n = {entry.n}" + (f", over {entry.over}" if entry.over else "")
 
 
 def _difference(study: Study, entry: Entry) -> Cell:

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.data.images import read_digest
-from e2mc.evaluation.paradigm import Found, Paradigm, together
+from e2mc.evaluation.paradigm import Found, score_with_seeds, together
+from e2mc.evaluation.seeds import EvaluationSeed
 from e2mc.evaluation.subject import DataSet, Subject
 from e2mc.methods import METHODS
 from e2mc.state import sha256, write_json
@@ -27,14 +29,29 @@ from e2mc.task import Task, plain
 
 
 def evaluation_task(
-    study: Study, run: Run, names: Iterable[str], checkpoint: Path, *, device: str = "auto"
+    study: Study,
+    run: Run,
+    names: Iterable[str],
+    checkpoint: Path,
+    *,
+    device: str = "auto",
+    keep: Iterable[str] = (),
 ) -> Task:
-    """Scoring a run's checkpoint under some paradigms of one job."""
+    """Scoring a run's checkpoint under some paradigms of one job.
+
+    Args:
+        study: whose run and paradigms.
+        run: what is scored.
+        names: of the paradigms.
+        checkpoint: of the run.
+        device: where to compute.
+        keep: what stays when its dependants are done, see ``Config.keep``.
+    """
     names = tuple(names)
     datasets = dict.fromkeys(study.paradigm(name, run.base).dataset for name in names)
     return Task.of(
         "e2mc.steps.evaluation:evaluate",
-        {"study": study.source, **run.names(), "device": device},
+        {"study": study.source, **run.names(), "device": device, "keep_banks": "banks" in keep},
         {name: study.dataset_path(name) for name in datasets} | {"checkpoint": checkpoint},
         {name: study.result_path(run, name) for name in names},
         evaluation_values(study, run, names),
@@ -63,6 +80,13 @@ def _paradigm_values(study: Study, run: Run, name: str) -> dict[str, Any]:
         base = study.bases[run.base]
         values["training_views"] = list(base.views)
         values["training_normalisation"] = base.normalisation or study.data.normalisation
+    if paradigm.frozen:
+        values["frozen_pass"] = asdict(study.frozen_pass)
+    if paradigm.draws:
+        seeds = study.evaluation_seeds(run)
+        # seed 0 is in its own order anyway
+        quirk = {"same_order": study.seeds.same_order} if any(seeds) else {}
+        values["evaluation"] = {"seeds": list(seeds)} | quirk
     return values | study.data.decides_evaluation(paradigm.dataset)
 
 
@@ -104,6 +128,8 @@ def evaluate(task: Task) -> None:
         what=" ".join(run.names().values()),
         states=folder,
         identity=f"{task.digest()} {digest}",
+        origin=f"{digest} {joined(evaluation_code(study, run, name) for name in paradigms)}",
+        frozen_pass=study.frozen_pass,
     )
     images = {name: read_digest(dataset.path) for name, dataset in subject.datasets.items()}
     heads = {
@@ -128,15 +154,13 @@ def evaluate(task: Task) -> None:
         for name, head in heads.items()
         if not _says(task.output(name), **{key: head[key] for key in stands})
     ] or list(heads)
+    same_order = study.seeds.same_order
+    seeds = [EvaluationSeed(seed, same_order) for seed in study.evaluation_seeds(run)]
     for group in together({name: paradigms[name] for name in wanted}):
         start = time.perf_counter()
-        for name, found in _score(group, subject).items():
+        for name, found in score_with_seeds(group, subject, seeds).items():
             _write_result(task.output(name), heads[name], found, device, start)
-    subject.forget_states()
-
-
-def _score(group: dict[str, Paradigm], subject: Subject) -> dict[str, Found]:
-    return type(next(iter(group.values()))).score_together(group, subject)
+    subject.forget_states(keep_banks=task.arguments["keep_banks"])
 
 
 def to_score(study: Study, run: Run, names: Iterable[str]) -> list[str]:

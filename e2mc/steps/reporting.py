@@ -113,6 +113,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         "sweep",
         "convergence",
         "stability",
+        "frozen_pass",
     }
     content = study.model_dump(mode="json", include=shown)
     of_arms = {"label", "criterion", "criteria", "variant_of", "reference", "epochs"}
@@ -139,6 +140,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
             "kind": paradigm.kind,
             "dataset": paradigm.dataset,
             "features": paradigm.kinds_of_features,
+            "remark": paradigm.remark,
         }
         for name, paradigm in study.paradigms.items()
     ]

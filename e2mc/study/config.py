@@ -50,10 +50,11 @@ class Config(Model):
         "shipped-or-retrain: its base is trained again then; retrain: every base that has a "
         "recipe is trained",
     )
-    keep: tuple[Literal["downloads", "continued"], ...] = Field(
+    keep: tuple[Literal["downloads", "continued", "banks"], ...] = Field(
         ("downloads", "continued"),
-        description="checkpoints that stay when their dependants are done: the published files, "
-        "the continued models; what is not named is deleted then, and made again when needed",
+        description="what stays when its dependants are done: the published files, the continued "
+        "models, the banks of views (42 GB each for ImageNet); what is not named is deleted then, "
+        "and made again when needed",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(

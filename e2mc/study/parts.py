@@ -312,6 +312,7 @@ class Arm(Model):
     )
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
+    lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
     lr_factor: float = Field(
         1.0, gt=0, description="times the recipe's learning rate; rates of single groups stay"
     )
@@ -399,6 +400,29 @@ class Table(Model):
 class Seeds(Model):
     base: tuple[Seed, ...] = (0,)
     continuation: tuple[Seed, ...] = (0, 1, 2)
+    evaluation: tuple[Seed, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="of initial weights, order and views: a base is evaluated with all of them, a "
+        "continued run with that which equals its own seed, or with the first",
+    )
+    same_order: bool = Field(
+        default=False,
+        description="quirk of the official evaluations: all evaluation seeds see the images in "
+        "one order",
+    )
+
+    @model_validator(mode="after")
+    def _continued_runs_have_their_own(self) -> Seeds:
+        lacking = sorted(set(self.continuation) - set(self.evaluation))
+        if len(set(self.evaluation)) < len(self.evaluation):
+            raise InputError(f"evaluation must name each seed once, found {self.evaluation}")
+        if len(self.evaluation) > 1 and lacking:
+            raise InputError(
+                f"evaluation lacks {lacking}, which are continuation seeds: give one seed for all "
+                "runs, or name every continuation seed"
+            )
+        return self
 
 
 class RateSweep(Model):

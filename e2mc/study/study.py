@@ -18,8 +18,9 @@ from pydantic import Field, PrivateAttr, model_validator
 from e2mc.criteria import CRITERIA, create_criterion
 from e2mc.errors import InputError, expect_known
 from e2mc.evaluation.embeddings import Embeddings
+from e2mc.evaluation.frozen import FrozenPass
 from e2mc.evaluation.information import Information
-from e2mc.evaluation.paradigm import Paradigm
+from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
 from e2mc.models import check_backbone
@@ -107,6 +108,9 @@ class Study(Model):
         description="whether cells are made that the paper's tables leave blank; false: only its "
         "own, and what their differences need",
     )
+    frozen_pass: FrozenPass = Field(
+        FrozenPass(), description="how images pass a backbone that does not learn"
+    )
     reported_epoch: Literal["last", "best"] = Field(
         "last", description="whose score the tables show; the papers show the best epoch's"
     )
@@ -188,10 +192,17 @@ class Study(Model):
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
-            try:
-                paradigm.check(self.data.counts(paradigm.dataset))
-            except InputError as error:
-                raise InputError(f"{where}.{error}") from error
+            for base_name in paradigm.base_protocol:
+                expect_known(base_name, self.bases, f"{where}.base_protocol: base")
+            of_bases = {
+                f"{where}.base_protocol.{base_name}: ": self._column(name, base_name)
+                for base_name in paradigm.base_protocol
+            }
+            for key, column in ({f"{where}.": paradigm} | of_bases).items():
+                try:
+                    column.check(self.data.counts(paradigm.dataset))
+                except InputError as error:
+                    raise InputError(f"{key}{error}") from error
         return self
 
     @model_validator(mode="after")
@@ -285,10 +296,17 @@ class Study(Model):
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
+    def evaluation_seeds(self, run: Run) -> tuple[int, ...]:
+        """Under which seeds a run is evaluated: a base under all, a continued run under its own."""
+        every = self.seeds.evaluation
+        if run.arm == BASE_ARM:
+            return every
+        return (run.continuation_seed,) if run.continuation_seed in every else every[:1]
+
     def paradigm(self, name: str, base: str) -> Paradigm:
-        """A column of the study, or one of the measurements that every study has."""
+        """A column of the study with the base's protocol, or what every study measures."""
         if name in self.paradigms:
-            return self.paradigms[name]
+            return self._column(name, base)
         measured: dict[str, Paradigm] = {
             "separability": Separability(),
             "embeddings": Embeddings(
@@ -298,6 +316,20 @@ class Study(Model):
         }
         expect_known(name, (*self.paradigms, *measured), "paradigm")
         return measured[name]
+
+    def _column(self, name: str, base: str) -> Column:
+        column = self.paradigms[name]
+        changes = column.base_protocol.get(base)
+        if changes is None:
+            return column
+        where = f"paradigms.{name}.base_protocol.{base}"
+        if column.protocol is None:
+            raise InputError(f"{where}: kind {column.kind} has no protocol to change: leave it out")
+        checked = checked_arguments(type(column.protocol), changes, where)
+        try:
+            return column.with_protocol(checked)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
 
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
@@ -386,8 +418,8 @@ class Study(Model):
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
             changes = {key: value for key, value in given.items() if value is not None}
-            if arm.lr_factor != 1:
-                lr = arm.lr_factor * recipe.optimizer.lr
+            lr = arm.lr_factor * (arm.lr or recipe.optimizer.lr)
+            if lr != recipe.optimizer.lr:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)
         of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
         return TrainingSpec(

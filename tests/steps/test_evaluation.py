@@ -255,3 +255,17 @@ def test_results_that_are_written_stay_when_a_later_one_is_stopped(study, monkey
     task.perform()
     assert times(task)["linear_1"] == before["linear_1"]
     assert not list(folder.glob("*.state"))
+
+
+def test_base_is_evaluated_with_every_seed_into_one_file(study):
+    content = study.model_dump(mode="json")
+    content["seeds"] |= {"evaluation": [0, 1], "continuation": [0, 1]}
+    seeded = Study.model_validate(content)
+    names = ("linear_1", "knn")
+    plain_values, values = (decided_by(made, BASE, "linear_1") for made in (study, seeded))
+    assert plain_values["paradigms"]["linear_1"]["evaluation"] == {"seeds": [0]}
+    assert values["paradigms"]["linear_1"]["evaluation"] == {"seeds": [0, 1], "same_order": False}
+    # what draws nothing does not care
+    assert decided_by(study, BASE, "knn") == decided_by(seeded, BASE, "knn")
+    assert decided_by(study, ARM, "linear_1") != decided_by(seeded, ARM, "linear_1")
+    assert study.result_path(BASE, names[0]) == seeded.result_path(BASE, names[0])

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import trees
-import yaml
 from checkouts import expect_recorded
 
 from e2mc.steps.data import index_task

@@ -217,7 +217,9 @@ def scoring(paradigms):
 
     def task(wildcards):
         run = run_of(wildcards)
-        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
+        return evaluation_task(
+            STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device, keep=CONFIG.keep
+        )
 
     return once(task)
 
