@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -119,8 +119,9 @@ def paired_difference(
         None when no pair shares its seeds.
     """
     by_base: dict[int, list[float]] = {}
-    for seeds in sorted(scores):
-        value, of_base = scores[seeds], cast(Key, (seeds[0], None, *seeds[2:]))
+    runs: list[tuple[Any, float]] = sorted(scores.items())
+    for seeds, value in runs:
+        of_base: Any = (seeds[0], None, *seeds[2:])
         other = reference.get(seeds, reference.get(of_base))
         if other is not None:
             by_base.setdefault(seeds[0], []).append(value - other)
