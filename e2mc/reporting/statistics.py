@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,6 @@ LEVEL = 0.95
 Seeds = tuple[int, int | None]
 Evaluation = tuple[int, int | None, int]  # base, continuation and evaluation seed
 Scores = dict[tuple[str, str, str, str], dict[Seeds, float]]
-Key = TypeVar("Key", Seeds, Evaluation)
 SeededScores = dict[tuple[str, str, str, str], dict[Evaluation, float]]
 
 
@@ -106,9 +105,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(
-    scores: Mapping[Key, float], reference: Mapping[Key, float]
+    scores: Mapping[Any, float], reference: Mapping[Any, float]
 ) -> Difference | None:
-    """Scores of an arm minus those of its reference, seed by seed.
+    """Scores of an arm minus those of its reference, by ``Seeds`` or ``Evaluation``, in pairs.
 
     A reference without continuation seeds (the base) is subtracted from every run of its base seed,
     evaluated under the run's evaluation seed where the scores tell.
@@ -119,9 +118,8 @@ def paired_difference(
         None when no pair shares its seeds.
     """
     by_base: dict[int, list[float]] = {}
-    runs: list[tuple[Any, float]] = sorted(scores.items())
-    for seeds, value in runs:
-        of_base: Any = (seeds[0], None, *seeds[2:])
+    for seeds, value in sorted(scores.items()):
+        of_base = (seeds[0], None, *seeds[2:])
         other = reference.get(seeds, reference.get(of_base))
         if other is not None:
             by_base.setdefault(seeds[0], []).append(value - other)
