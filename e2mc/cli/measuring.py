@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from e2mc.cli.estimate import COLUMNS, FEATURES, FINE_TUNING, RATES, Rates, read_rates
 from e2mc.data.files import ImageFiles, usable_cores
@@ -264,6 +263,8 @@ def _some_names(folder: Path) -> list[str]:
 
 def write_pictures(folder: Path, count: int) -> list[str]:
     """JPEGs of smooth colours and noise, as large as ImageNet's and of about 65 kB; their names."""
+    from PIL import Image
+
     noise = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(count)]
     for name in names:

@@ -172,9 +172,11 @@ def test_only_what_does_not_stand_is_scored(how, study, monkeypatch):
     spoil(how, task.output("linear_1"))
     before = times(task)
     scored = []
-    score = evaluation._score
+    score = evaluation.score_with_seeds
     monkeypatch.setattr(
-        evaluation, "_score", lambda group, subject: scored.extend(group) or score(group, subject)
+        evaluation,
+        "score_with_seeds",
+        lambda group, subject, seeds: scored.extend(group) or score(group, subject, seeds),
     )
     task.perform()
     assert scored == ["linear_1"]
