@@ -33,8 +33,12 @@ def main_table_results(study: Study) -> list[Path]:
 
 
 def measurement_results(study: Study, *paradigms: str) -> list[Path]:
-    """Results of these paradigms for the arms whose features the study compares."""
-    return [study.result_path(run, name) for run in study.separability_runs() for name in paradigms]
+    """Results of these paradigms for the arms whose features the study compares.
+
+    Those that the study leaves out, for want of images, are not among them.
+    """
+    names = [name for name in paradigms if name not in study.left_out]
+    return [study.result_path(run, name) for run in study.separability_runs() for name in names]
 
 
 def collect(paths: Iterable[Path]) -> pd.DataFrame:
