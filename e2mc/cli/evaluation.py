@@ -9,6 +9,8 @@ from typing import Any
 
 from e2mc.cli.command import Reply, add
 from e2mc.cli.run import add_run, checkpoint_of, do, run_of
+from e2mc.cluster.console import announce
+from e2mc.errors import InputError
 
 
 def evaluation_commands(commands: Any) -> None:
@@ -62,6 +64,11 @@ def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
     from e2mc.study import read_config
 
     study, run = run_of(options, options.arm)
+    for name in [name for name in paradigms if name in study.left_out]:
+        announce(study.left_out[name])
+        paradigms.remove(name)
+    if not paradigms:
+        raise InputError("nothing is left to score: give the study more test images")
     rule = study.paradigm(paradigms[0], run.base).job
     checkpoint = checkpoint_of(study, run)
     keep = read_config().keep

@@ -89,6 +89,14 @@ class FineTune(Labelled):
     kind: Literal["finetune"] = "finetune"
     protocol: FineTuneProtocol
 
+    def check(self, data: Counts) -> None:
+        super().check(data)
+        if data.train is not None and self.labelled(data) < 2:
+            raise InputError(
+                f"label_list: {self.labelled(data)} image has a label, fine-tuning needs 2: use a "
+                "longer list"
+            )
+
     def work(self, data: Counts) -> Work:
         assert data.held_out is not None, "the study does not say how many images there are"
         times = len(self.label_seeds) * self.protocol.epochs

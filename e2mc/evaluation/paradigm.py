@@ -35,12 +35,16 @@ class Counts:
     Attributes:
         train, validation, test: images; None where the study does not say.
         lists: label list -> number of images that it names.
+        classes: how many there are; None where the study does not say.
+        several_labels: whether an image can have several.
     """
 
     train: int | None
     validation: int | None
     test: int | None
     lists: Mapping[str, int]
+    classes: int | None = None
+    several_labels: bool = False
 
     @property
     def held_out(self) -> int | None:
@@ -193,8 +197,20 @@ class Labelled(Column):
             )
 
     def check(self, data: Counts) -> None:
+        if data.several_labels:
+            raise InputError(
+                f"dataset: the images of {self.dataset} have several labels each, {self.kind} "
+                "learns one: use kind svm, or another data set"
+            )
         if self.label_list is not None:
             expect_known(self.label_list, data.lists, "label_list: list")
+            return
+        fewest = data.classes or 1  # of every class that there is one is taken, or it is an error
+        if data.train is not None and self.fraction < 1 and self.labelled(data) < fewest:
+            raise InputError(
+                f"fraction: {self.fraction:g} of {data.train:,} images are "
+                f"{self.labelled(data)}, fewer than the {fewest} classes: choose a larger fraction"
+            )
 
     def labelled(self, data: Counts) -> int:
         """How many training images it learns from."""

@@ -27,8 +27,12 @@ class ResultError(InputError):
 
 
 def measurement_results(study: Study, *paradigms: str) -> list[Path]:
-    """Results of these paradigms for the arms whose features the study compares."""
-    return [study.result_path(run, name) for run in study.separability_runs() for name in paradigms]
+    """Results of these paradigms for the arms whose features the study compares.
+
+    Those that the study leaves out, for want of images, are not among them.
+    """
+    names = [name for name in paradigms if name not in study.left_out]
+    return [study.result_path(run, name) for run in study.separability_runs() for name in names]
 
 
 def collect(paths: Iterable[Path]) -> pd.DataFrame:

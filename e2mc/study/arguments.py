@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.nn import BatchNorm1d
 
 from e2mc.errors import InputError, expect_known
-from e2mc.methods import create_method
+from e2mc.methods import Method, create_method
 from e2mc.models.backbone import Backbone
 from e2mc.training.spec import Component
 
@@ -85,5 +86,14 @@ def _stub() -> Backbone:
 
 def expect_buildable(method: Component) -> None:
     """Raises InputError where a value is out of the range that a method allows."""
+    _built(method)
+
+
+def normalises_batches(method: Component) -> bool:
+    """Whether the heads of a method have batch normalisation, which takes two images to train."""
+    return any(isinstance(module, BatchNorm1d) for module in _built(method).modules())
+
+
+def _built(method: Component) -> Method:
     with torch.device("meta"):
-        create_method(method.name, _stub(), **method.params)
+        return create_method(method.name, _stub(), **method.params)

@@ -25,6 +25,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 FASHION_MNIST, FASHION_MNIST_TEST = 60_000, 10_000  # its images
+DIGITS = (1000, 297, 500)  # training, validation and test images, see ``e2mc.data.transfer``
+CLASSES = 10  # of garments, and of digits
 GREY, COLOUR = 1, 3  # channels of Fashion-MNIST, and of images on disk however they are stored
 
 
@@ -58,6 +60,23 @@ class FashionMNIST(Model):
         check_channels(self.normalisation, self.channels, "normalisation")
         return self
 
+    @model_validator(mode="after")
+    def _has_so_many_images(self) -> FashionMNIST:
+        used = self.validation + (self.train or 1)
+        if used > FASHION_MNIST:
+            raise InputError(
+                f"train and validation: {self.train or 'some'} and {self.validation} images, but "
+                f"Fashion-MNIST has {FASHION_MNIST} to train on: lower one of them"
+            )
+        parts = (self.training_count, self.validation, FASHION_MNIST_TEST)
+        for count, garments in zip(self.outfits, parts, strict=True):
+            if not 1 <= count <= garments:  # an outfit has one to four garments
+                raise InputError(
+                    f"outfits: {count} cannot be composed of {garments} garments: give a number "
+                    f"from 1 to about {garments // 4}"
+                )
+        return self
+
     @property
     def channels(self) -> int:
         return GREY
@@ -81,10 +100,13 @@ class FashionMNIST(Model):
         return self.normalisation
 
     def counts(self, name: str) -> Counts:
-        """How many images a data set has, as far as the study says."""
-        if name != "images":
-            return Counts(train=None, validation=None, test=None, lists={})
-        return Counts(self.training_count, self.validation, FASHION_MNIST_TEST, {})
+        """How many images a data set has."""
+        counts = {
+            "images": (self.training_count, self.validation, FASHION_MNIST_TEST),
+            "digits": DIGITS,
+            "outfits": self.outfits,
+        }
+        return Counts(*counts[name], {}, CLASSES, several_labels=name == "outfits")
 
     def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
@@ -121,6 +143,31 @@ class Images(Model):
     lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
     view: PlainView = Field(description="how images are scored")
     normalisation: Normalisation = Field(description="in evaluation")
+
+    @model_validator(mode="after")
+    def _has_so_many_images(self) -> Images:
+        if self.validation >= self.train:
+            raise InputError(
+                f"validation: {self.validation} of {self.train} training images would be held out "
+                "and none be left: lower it"
+            )
+        if self.validation and self.several_labels:
+            raise InputError(
+                f"validation: images of several classes each ({self.format}) cannot be held out: "
+                "set it to 0"
+            )
+        for name, item in self.lists.items():
+            if item.count > self.train - self.validation:
+                raise InputError(
+                    f"lists.{name}.count: {item.count} of {self.train} training images "
+                    f"({self.validation} held out) cannot be listed: correct one of the numbers"
+                )
+        return self
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image can be of several classes."""
+        return self.format == "voc2007"
 
 
 class OnDisk(Model):
@@ -170,7 +217,8 @@ class OnDisk(Model):
         """How many images a data set has."""
         found = self.sets[name]
         lists = {name: item.count for name, item in found.lists.items()}
-        return Counts(found.train - found.validation, found.validation, found.test, lists)
+        parts = (found.train - found.validation, found.validation, found.test)
+        return Counts(*parts, lists, found.classes, found.several_labels)
 
     def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""

@@ -6,6 +6,7 @@ The rules of the workflow make those of tables, figures and logs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import itertools
 from collections.abc import Hashable, Iterable, Iterator
@@ -23,8 +24,8 @@ from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
-from e2mc.models import check_backbone
-from e2mc.study.arguments import checked_arguments, expect_buildable
+from e2mc.models import check_backbone, feature_dim
+from e2mc.study.arguments import checked_arguments, expect_buildable, normalises_batches
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
@@ -47,6 +48,7 @@ from e2mc.training.batches import smallest_part
 from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
+MEASURED = ("separability", "embeddings")  # of the arms that ``Study.separability`` names
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,47 @@ class Study(Model):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _has_images_for_every_training(self) -> Study:
+        """Of the bases and arms that are shown; a study may inherit others that it cannot run."""
+        rows = [row for _, several, _ in self._named() for row in several]
+        runs = {(row.base, arm) for row in rows for arm in row.arms if arm != BASE_ARM}
+        bases = {row.base for row in rows}.union(*(names for _, names in self._named_bases()))
+        trained = {(base, BASE_ARM) for base in bases if self.bases[base].checkpoint is None}
+        for base, arm in sorted(runs | trained):
+            self._check_images(Run(base, arm, 0, None if arm == BASE_ARM else 0))
+        return self
+
+    def _check_images(self, run: Run) -> None:
+        """Raises InputError where a training finds fewer images than it takes."""
+        spec, wanted = self.training_spec(run), self.training_images(run)
+        count = self.data.training_count
+        stage = "pretraining" if run.arm == BASE_ARM else "continued"
+        recipe = f"bases.{run.base}.{stage}"
+        where = recipe if run.arm == BASE_ARM else f"{recipe} (arm {run.arm})"
+        if wanted is not None and wanted > count:
+            raise InputError(
+                f"{recipe}.images: {wanted} images are wanted, there are {count} to train on: "
+                "lower it"
+            )
+        if wanted is not None and self.data.counts("images").several_labels:
+            raise InputError(
+                f"{recipe}.images: a share of images with several labels each cannot be drawn by "
+                "class: leave it out"
+            )
+        images = wanted or count
+        if spec.drop_last and images < spec.batch_size:
+            raise InputError(
+                f"{where}: {images} images do not fill one batch of {spec.batch_size}: lower "
+                "batch_size, or set drop_last: false"
+            )
+        alone = smallest_part(spec, images) < 2
+        if alone and (spec.criteria or normalises_batches(spec.method)):
+            raise InputError(
+                f"{where}: the smallest part of a batch has 1 image, and cannot be normalised or "
+                "spread out: change batch_size or micro_batches, or set drop_last: true"
+            )
+
     @staticmethod
     def _check_method(method: Component, where: str) -> None:
         try:
@@ -308,7 +351,9 @@ class Study(Model):
         if name in self.paradigms:
             return self._column(name, base)
         measured: dict[str, Paradigm] = {
-            "separability": Separability(),
+            "separability": Separability(
+                functools.partial(feature_dim, self.backbone, self.data.channels)
+            ),
             "embeddings": Embeddings(
                 batch_size=self.bases[base].continued.batch_size, mapping=self.entropy_mapping(base)
             ),
@@ -340,6 +385,7 @@ class Study(Model):
         """
         jobs: dict[str, tuple[str, ...]] = {}
         passes: dict[Hashable, str] = {}
+        left_out = self.left_out
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
             if isinstance(self.data, OnDisk) and rule == "evaluate_frozen":
@@ -348,10 +394,21 @@ class Study(Model):
                     own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)
                 rule = f"{rule}_{own}"
             jobs[rule] = (*jobs.get(rule, ()), name)
-        return jobs | {
-            "measure": ("separability", "embeddings"),
-            "measure_information": ("information",),
-        }
+        measured = tuple(name for name in MEASURED if name not in left_out)
+        if measured:
+            jobs["measure"] = measured
+        return jobs | {"measure_information": ("information",)}
+
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """Measurements that the data set of pre-training cannot serve: name -> why not."""
+        base, found = self.separability.base, {}
+        for name in MEASURED:
+            try:
+                self.paradigm(name, base).check(self.data.counts("images"))
+            except InputError as error:
+                found[name] = f"study {self.name} leaves {name} out: {error}"
+        return found
 
     @property
     def main_tables(self) -> list[str]:

@@ -207,10 +207,11 @@ def test_scores_chosen_on_the_reported_images_are_noted(study):
         notes = build_table(changed, "main", collect([])).notes
         return [note for note in notes if "best epoch on the very images" in note]
 
-    images = {"format": "imagenet", "classes": 2, "train": 8, "test": 4, "view": {"size": 8}}
+    images = {"format": "imagenet", "classes": 2, "train": 800, "test": 4, "view": {"size": 8}}
     content = study.model_dump(mode="json")
     std = {"mean": [0.3] * 3, "std": [0.3] * 3}  # images on disk are read in colour
     sets = {name: images | {"normalisation": std} for name in ("images", "outfits")}
+    sets["outfits"]["format"] = "voc2007"
     content["data"] = {"dataset": "on-disk", "normalisation": std, "sets": sets}
     assert not about_choices(Study.model_validate(content))
     content["reported_epoch"] = "best"

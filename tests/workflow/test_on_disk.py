@@ -6,7 +6,7 @@ import json
 
 import pytest
 import trees
-from checkouts import expect_recorded
+from checkouts import count_jobs, expect_recorded
 
 from e2mc.steps.data import index_task
 from e2mc.study import load_study, read_config
@@ -25,7 +25,7 @@ def with_images(checkout):
 def finished(tmp_path_factory, new_checkout):
     """A checkout in which the study has been run to its tables; tests must not change it."""
     made = with_images(new_checkout(tmp_path_factory.mktemp("on_disk")))
-    done = made.snakemake("--cores", "2", "table1", "sweep", study=STUDY, timeout=600)
+    done = made.snakemake("--cores", "2", "all", "sweep", study=STUDY, timeout=600)
     assert done.returncode == 0, done.stdout[-5000:]
     return made
 
@@ -73,7 +73,22 @@ def test_other_paradigms(finished):
 
 @pytest.mark.slow
 def test_nothing_is_left_to_do(finished):
-    assert finished.jobs("table1", "sweep", study=STUDY) == {}
+    assert finished.jobs("all", "sweep", study=STUDY) == {}
+
+
+@pytest.mark.slow
+def test_figures_do_without_what_is_left_out(finished):
+    figures = finished.folder / ROOT / "figures"
+    assert (figures / "spectrum.png").exists() and not (figures / "separability.png").exists()
+
+
+def test_measurement_that_takes_more_images_is_left_out_with_a_word(checkout):
+    with_images(checkout)
+    plan = checkout.plan("all", study=STUDY)
+    sentence = "leaves separability out: random labelings of 128 dimensions take 320 test images"
+    assert sentence in plan and "measure" in count_jobs(plan)
+    asked = checkout.snakemake("--dry-run", "separability", study=STUDY)
+    assert asked.returncode != 0 and sentence in asked.stdout
 
 
 def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):

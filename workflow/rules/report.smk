@@ -1,3 +1,6 @@
+for sentence in STUDY.left_out.values():
+    logger.warning(sentence)
+
 for part in present(PARTS).values():
 
     rule:
