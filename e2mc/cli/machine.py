@@ -11,8 +11,8 @@ from e2mc.cli.command import Reply, add, add_study
 from e2mc.errors import InputError
 
 
-def machine_commands(commands: Any) -> None:
-    """doctor, estimate, schema, completion."""
+def machine_commands(commands: Any, program: argparse.ArgumentParser) -> None:
+    """doctor, estimate, schema, completion, which is made of the whole ``program``."""
     doctor = add(
         commands,
         "doctor",
@@ -55,6 +55,7 @@ def machine_commands(commands: Any) -> None:
         'eval "$(e2mc completion bash)"',
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(program=program)
 
 
 def _doctor(options: argparse.Namespace) -> Reply:
@@ -95,11 +96,9 @@ def _schema(options: argparse.Namespace) -> Reply:
 
 
 def _completion(options: argparse.Namespace) -> Reply:
-    from e2mc.cli.main import make_parser
-
     try:
         import shtab
     except ModuleNotFoundError as error:
         raise InputError("completion needs shtab: pip install 'e2mc[completion]'") from error
-    script = shtab.complete(make_parser(), options.shell)
+    script = shtab.complete(options.program, options.shell)
     return Reply(script, script)

@@ -74,5 +74,5 @@ def make_parser() -> argparse.ArgumentParser:
     reporting_commands(commands)
     bundle_commands(commands)
     checkpoint_commands(commands)
-    machine_commands(commands)
+    machine_commands(commands, parser)
     return parser

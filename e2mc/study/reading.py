@@ -199,6 +199,8 @@ def _explain(model: type[Model], problem: Any, where: str) -> str:
         name = problem["ctx"]["discriminator"].strip("'")
         tag = problem["ctx"]["tag"]
         return f"{where}: {key}.{name}: {name} {tag!r} does not exist, expected one of {known}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}: {key}: the key {problem['ctx']['discriminator']} is missing"
     message = expected(problem)
     found = ""
     if problem["type"] not in ("value_error", "missing"):

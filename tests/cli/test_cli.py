@@ -11,7 +11,8 @@ import pytest
 
 from e2mc import progress
 from e2mc.cli import main, make_parser
-from e2mc.study import load_study
+from e2mc.steps import evaluation
+from e2mc.study import Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -83,7 +84,7 @@ def configure(old, new):
 
 
 def test_base_is_the_one_that_the_configuration_names(capsys):
-    trained = load_study("fashion").retrained_path("vicreg", 0)
+    trained = load_study("fashion").trained_path(Run("vicreg", "base", 0, None))
     trained.parent.mkdir(parents=True)
     trained.touch()
     command = ["continue", "--base", "vicreg", "--arm", "e2mc"]
@@ -165,7 +166,7 @@ def some_results(tmp_path):
             "continuation_seed": run.continuation_seed,
             "paradigm": "linear_1",
             "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
-            "spec_hash": "0" * 12,
+            "decided_by": evaluation.decided_by(study, run, "linear_1"),
             "code": {"evaluation": "0" * 12},
             "device": "cpu",
             "wall_seconds": 1.0,
