@@ -102,6 +102,11 @@ class LabelList(Model):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     count: int = Field(ge=1, description="how many images it names")
 
+    @property
+    def published(self) -> bool:
+        """Whether it is downloaded."""
+        return self.source.startswith(("http://", "https://"))
+
 
 class Images(Model):
     """One data set on disk; its folder stands in config.yaml under data_folders."""
