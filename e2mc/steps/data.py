@@ -143,7 +143,7 @@ def label_list_path(study: Study, name: str, item: LabelList) -> Path:
 
 def fetch_label_list(item: LabelList, path: Path) -> Source:
     """Fetches a published label list, unless it is there, and says what it is."""
-    return download(item.source, path, expected_sha256=item.sha256)
+    return download(item.source, path, archive=item.archive, expected_sha256=item.sha256)
 
 
 def published_lists(study: Study) -> dict[Path, LabelList]:
