@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from e2mc.checkpoints.download import download
+from e2mc.checkpoints.download import Source, download
 from e2mc.data.errors import DataError
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.files import ImageFiles
@@ -16,7 +16,7 @@ from e2mc.data.subsets import stratified_split
 from e2mc.data.transfer import compose_outfits, load_digits
 from e2mc.state import sha256
 from e2mc.steps.code import code_of
-from e2mc.study import Images, OnDisk, Study, load_study
+from e2mc.study import Images, LabelList, OnDisk, Study, load_study
 from e2mc.task import Task
 
 
@@ -109,10 +109,9 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
         )
     lists = {}
     for list_name, item in images.lists.items():
-        path = Path(os.path.expanduser(item.source))
-        if item.source.startswith(("http://", "https://")):
-            path = downloads_folder(study) / f"{list_name}.txt"
-            download(item.source, path, expected_sha256=item.sha256)
+        path = label_list_path(study, list_name, item)
+        if item.published:
+            fetch_label_list(item, path)
         elif item.sha256 is not None and path.is_file() and sha256(path) != item.sha256:
             raise DataError(
                 f"{path} has SHA-256 {sha256(path)}, the study names {item.sha256}: fetch it again"
@@ -133,6 +132,30 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
 def downloads_folder(study: Study) -> Path:
     """Where published images and label lists are fetched to."""
     return study.root / "data" / "downloads"
+
+
+def label_list_path(study: Study, name: str, item: LabelList) -> Path:
+    """Where a label list is, or is fetched to."""
+    if item.published:
+        return downloads_folder(study) / f"{name}.txt"
+    return Path(os.path.expanduser(item.source))
+
+
+def fetch_label_list(item: LabelList, path: Path) -> Source:
+    """Fetches a published label list, unless it is there, and says what it is."""
+    return download(item.source, path, archive=item.archive, expected_sha256=item.sha256)
+
+
+def published_lists(study: Study) -> dict[Path, LabelList]:
+    """Where it is fetched to -> label list, of all that a study downloads; sets may share one."""
+    if not isinstance(study.data, OnDisk):
+        return {}
+    return {
+        label_list_path(study, name, item): item
+        for images in study.data.sets.values()
+        for name, item in images.lists.items()
+        if item.published
+    }
 
 
 def _folder(task: Task) -> Path | None:

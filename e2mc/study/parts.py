@@ -122,7 +122,24 @@ class LabelList(Model):
 
     source: str = Field(description="an address to download it from, or its path")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    archive: str | None = Field(
+        None, pattern="^https?://", description="a second address, where the first has it no more"
+    )
     count: int = Field(ge=1, description="how many images it names")
+
+    @model_validator(mode="after")
+    def _is_downloaded_from_two_addresses(self) -> LabelList:
+        if self.archive is not None and not self.published:
+            raise InputError(
+                f"archive: found {self.archive}, a second address, but source {self.source} is a "
+                "path: leave archive out, or name an address as source"
+            )
+        return self
+
+    @property
+    def published(self) -> bool:
+        """Whether it is downloaded."""
+        return self.source.startswith(("http://", "https://"))
 
 
 class Images(Model):
@@ -228,7 +245,9 @@ class OnDisk(Model):
 
     def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
-        images = self.sets[name].model_dump(mode="json")
+        # where a list is looked for when it is gone decides nothing
+        second = {"lists": {"__all__": {"archive"}}}
+        images = self.sets[name].model_dump(mode="json", exclude=second)
         return {"data": images | {"split_seed": self.split_seed}}
 
 

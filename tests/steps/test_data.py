@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -174,6 +175,30 @@ def test_list_is_downloaded_and_checked(study, served):
     Path("on_disk.yaml").write_text(text.replace(published, "0" * 64))
     with pytest.raises(OSError, match=f"has SHA-256 {published}, expected 0000"):
         index(load_study("on_disk.yaml"), "images", Path("imagenet"))
+
+
+def test_list_comes_from_its_archive_where_the_first_address_has_it_no_more(study, served):
+    before = index_task(study, "images", Path("imagenet")).decides
+    entry = "{source: SOURCE, archive: ARCHIVE, count: 8}"
+    entry = entry.replace("SOURCE", f"{served}/gone.txt")
+    entry = entry.replace("ARCHIVE", f"{served}/lists/1percent.txt")
+    text = Path("on_disk.yaml").read_text()
+    Path("on_disk.yaml").write_text(text.replace("{source: lists/1percent.txt, count: 8}", entry))
+    changed = load_study("on_disk.yaml")
+    assert len(index(changed, "images", Path("imagenet")).lists["1percent"]) == 8
+    record = json.loads((study.root / "data/downloads/1percent.txt.source.json").read_text())
+    assert record["url"] == f"{served}/lists/1percent.txt"
+    # a second address is none of the values that decide, so that one can be added to old results
+    decides = index_task(changed, "images", Path("imagenet")).decides
+    assert decides["data"]["lists"]["1percent"].keys() == before["data"]["lists"]["1percent"].keys()
+
+
+def test_archive_of_a_list_on_disk_is_refused(study):
+    text = Path("on_disk.yaml").read_text()
+    entry = "{source: lists/1percent.txt, archive: 'https://example.org/list', count: 8}"
+    Path("on_disk.yaml").write_text(text.replace("{source: lists/1percent.txt, count: 8}", entry))
+    with pytest.raises(ValueError, match="source lists/1percent.txt is a path: leave archive out"):
+        load_study("on_disk.yaml")
 
 
 def test_study_in_memory_has_nothing_to_check(study):
