@@ -152,7 +152,7 @@ class _Cost:
         else:
             spec = study.training_spec(run)
             images = study.training_images(run) or _count(study, "images", "train")
-            training = rates.hours(spec.method.name, spec.epochs * images)
+            training = rates.hours(spec.method.name, study.epochs_of(run.base, run.arm) * images)
             if "continued" in keep:
                 disk = checkpoint_bytes(study, run.base, optimizer=spec.keep_optimizer)
         work = _work(study, columns)

@@ -302,7 +302,9 @@ class Study(Model):
 
     def epochs_of(self, base: str, arm: str) -> int:
         """Epochs of continued pre-training; 0 for the base itself."""
-        return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
+        if arm == BASE_ARM:
+            return 0
+        return self.arms[arm].epochs or self.bases[base].continued.epochs
 
     @property
     def instrument(self) -> Information:
@@ -333,11 +335,11 @@ class Study(Model):
             raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"epochs": recipe.epochs}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
-            changes = {key: value for key, value in given.items() if value is not None}
+            changes |= {key: value for key, value in given.items() if value is not None}
             if arm.lr is not None:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
         of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
