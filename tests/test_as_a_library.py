@@ -23,7 +23,7 @@ def ran(tmp_path_factory):
             place.mkdir(parents=True)
             for number in range(count):
                 shade = (10 * number, 40, 200 if kind == "wren" else 0)
-                Image.new("RGB", (20, 16), shade).save(place / f"{number}.png")
+                Image.new("RGB", (20, 16), shade).save(place / f"{part}-{number}.png")
     (folder / "script.py").write_text("\n".join(blocks(DOCS / "as-a-library.md", "python")))
     done = subprocess.run(
         [sys.executable, "script.py"],
