@@ -302,6 +302,7 @@ class _Prices:
         if arm == BASE_ARM and study.bases[base].checkpoint is not None:
             return _Cost(disk=self._published_bytes(base))
         spec = study.training_spec(run)
+        assert spec.epochs is not None, "the recipes of a study count epochs"
         images = study.training_images(run) or _counts(study, "images").train or 0
         hours = self.rates.hours(spec.method.name, spec.epochs * images)
         stays = arm == BASE_ARM or "continued" in self.keep

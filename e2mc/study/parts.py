@@ -17,7 +17,7 @@ from e2mc.errors import InputError
 from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
-from e2mc.training.spec import Component, Recipe, expect_once
+from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_once
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
@@ -259,15 +259,18 @@ class BaseRecipe(Recipe):
     """How a base is trained from random weights, or trained on.
 
     Args:
+        epochs: passes over the images, at least 1.
         images: how many training images; None for all.
         method_params: changes to the method's parameters.
     """
 
+    epochs: int
     images: int | None = None
     method_params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expect_at_least_one(self.epochs, "epochs")
         if self.images is not None and self.images < 2:
             raise InputError(f"images must be at least 2, found {self.images}")
 

@@ -433,7 +433,9 @@ class Study(Model):
 
     def epochs_of(self, base: str, arm: str) -> int:
         """Epochs of continued pre-training; 0 for the base itself."""
-        return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
+        if arm == BASE_ARM:
+            return 0
+        return self.arms[arm].epochs or self.bases[base].continued.epochs
 
     def sweep_rows(self) -> tuple[Rows, ...]:
         """Every candidate of the sweep: those of its rates, and those of its weights."""
@@ -470,11 +472,11 @@ class Study(Model):
             raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"epochs": recipe.epochs}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
-            changes = {key: value for key, value in given.items() if value is not None}
+            changes |= {key: value for key, value in given.items() if value is not None}
             lr = arm.lr_factor * (arm.lr or recipe.optimizer.lr)
             if lr != recipe.optimizer.lr:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)

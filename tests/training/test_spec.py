@@ -6,11 +6,26 @@ from e2mc.training.spec import Component
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
+    "change",
+    [
+        {"epochs": 0},
+        {"epochs": -3},
+        {"batch_size": 1},
+        {"micro_batches": 0},
+        {"steps": 0, "epochs": None},
+    ],
 )
 def test_bad_specs_are_refused(spec, change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be at least"):
         replace(spec, **change)
+
+
+@pytest.mark.parametrize(
+    ("length", "found"), [({"steps": 5}, "epochs 2 and steps 5"), ({"epochs": None}, "none")]
+)
+def test_length_is_in_epochs_or_in_steps(spec, length, found):
+    with pytest.raises(ValueError, match=f"one of epochs and steps, found {found}: leave"):
+        replace(spec, **length)
 
 
 @pytest.mark.parametrize("name", ["micro_batches", "augmentation_streams"])

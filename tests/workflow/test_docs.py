@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from e2mc.cli import main, make_parser
 from e2mc.reporting.layout import signed
@@ -28,16 +29,6 @@ EXTENDING = (
 )
 # data that are not here
 NOT_HERE = {"check-data", "download", "convert"}
-
-
-def blocks(page, language):
-    """Fenced blocks of a page in a language; "" for those without one."""
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [
-        re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
-        for indent, name, text in found
-        if name == language
-    ]
 
 
 def commands(page):
@@ -101,7 +92,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
         assert command == ". .venv/bin/activate", f"no test knows how to run {command}"
 
 
-@pytest.mark.parametrize("page", [REPOSITORY / "README.md", *PAGES[3:]], ids=lambda page: page.name)
+LINKING = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
