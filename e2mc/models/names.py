@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from e2mc.errors import InputError
 
@@ -57,6 +57,37 @@ def parse(name: str, libraries: tuple[str, ...]) -> BackboneName:
             raise InputError(f"backbone {name!r}: option {key!r} is given twice")
         options[key] = _plain(value)
     return BackboneName(library, network, options)
+
+
+def written(name: str, options: Mapping[str, Any]) -> str:
+    """The name with its options behind it, of which ``parse`` makes the same again.
+
+    Args:
+        name: a library's network without options.
+        options: true, false, none, numbers, texts, and lists and mappings of these.
+
+    Raises:
+        ValueError: if the name has options already, or a value is none of these.
+    """
+    if "?" in name:
+        raise InputError(
+            f"backbone {name!r} has options behind its name and a mapping of them: give one of both"
+        )
+    texts = {key: _text(name, key, value) for key, value in options.items()}
+    return f"{name}?{urlencode(texts, safe='[],/:')}" if texts else name
+
+
+def _text(name: str, option: str, value: Any) -> str:
+    """What ``_plain`` reads as the value: a text is quoted where it would be taken for another."""
+    if isinstance(value, str) and _plain(value) == value:
+        return value
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except TypeError:
+        raise InputError(
+            f"backbone {name!r}: option {option!r} must be true, false, none, a number, a text or "
+            f"a list of these, found {value!r}"
+        ) from None
 
 
 def _plain(text: str) -> Any:

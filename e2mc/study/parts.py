@@ -8,7 +8,14 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from e2mc.checkpoints.own import KeyMap
 from e2mc.checkpoints.released import FORMATS
@@ -17,6 +24,7 @@ from e2mc.errors import InputError
 from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
+from e2mc.models.names import written
 from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_once
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
@@ -32,6 +40,31 @@ GREY, COLOUR = 1, 3  # channels of Fashion-MNIST, and of images on disk however 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Model):
+    """A backbone with options of its library; they may also stand behind its name."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+def backbone_name(value: Any) -> Any:
+    """A mapping in one text, as checkpoints and results name a backbone."""
+    if not isinstance(value, dict):
+        return value
+    name, options = value.get("name"), value.get("options", {})
+    strangers = sorted(str(key) for key in value.keys() - {"name", "options"})
+    if strangers or not isinstance(name, str) or not isinstance(options, dict):
+        found = f"the key {strangers[0]}" if strangers else repr(value)
+        raise InputError(
+            "expected a name, or a mapping such as {name: timm:vit_small_patch14_dinov2, options: "
+            f"{{img_size: 224}}}}, found {found}"
+        )
+    return written(name, options)
+
+
+BackboneName = Annotated[str, BeforeValidator(backbone_name, json_schema_input_type=str | Network)]
 
 
 def check_channels(normalisation: Normalisation, channels: int, where: str) -> None:
@@ -159,7 +192,9 @@ class Images(Model):
     )
     lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
     view: PlainView = Field(description="how images are scored")
-    normalisation: Normalisation = Field(description="in evaluation")
+    normalisation: Normalisation = Field(
+        None, validate_default=True, description="in evaluation; left out: that of pre-training"
+    )
 
     @model_validator(mode="after")
     def _has_so_many_images(self) -> Images:
@@ -191,7 +226,11 @@ class OnDisk(Model):
     """Data sets of image files; ``images`` is the one of pre-training."""
 
     dataset: Literal["on-disk"]
-    normalisation: Normalisation = Field(description="in pre-training")
+    normalisation: Normalisation = Field(
+        None,
+        validate_default=True,
+        description="in pre-training; left out: that of the backbone's published weights",
+    )
     sets: dict[Name, Images]
     split_seed: Seed = 0
 

@@ -24,11 +24,12 @@ from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
-from e2mc.models import check_backbone, feature_dim
+from e2mc.models import check_backbone, feature_dim, model_normalisation
 from e2mc.study.arguments import checked_arguments, expect_buildable, normalises_batches
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
+    BackboneName,
     Base,
     Convergence,
     Data,
@@ -42,6 +43,7 @@ from e2mc.study.parts import (
     Stability,
     Sweep,
     Table,
+    backbone_name,
     check_channels,
 )
 from e2mc.training.batches import smallest_part
@@ -78,6 +80,19 @@ class Run:
         return cls(base, arm, int(base_seed), int(continuation_seed) if continuation_seed else None)
 
 
+def _normalisation_of(backbone: Any) -> dict[str, Any]:
+    """Mean and deviation for a backbone's published weights, as a study writes them."""
+    name = backbone_name(backbone)
+    found = model_normalisation(name) if isinstance(name, str) else None
+    if found is None:
+        raise InputError(
+            f"data.normalisation is missing, and backbone {name!r} has none of its own: give mean "
+            "and std"
+        )
+    mean, std, _ = found
+    return {"mean": mean, "std": std}
+
+
 class Study(Model):
     """Everything that is run, and how it is shown. See studies/ for examples."""
 
@@ -98,7 +113,7 @@ class Study(Model):
     )
     templates: dict[str, Any] = Field({}, description="a place for YAML anchors; not read")
     data: Data
-    backbone: str
+    backbone: BackboneName
     bases: dict[Name, Base]
     arms: dict[Name, Arm]
     seeds: Seeds = Seeds()
@@ -127,6 +142,24 @@ class Study(Model):
     def source(self) -> str:
         """What ``load_study`` reads it from again."""
         return self._source or self.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalises_as_the_model_does(cls, content: Any) -> Any:
+        """Fills in the mean and deviation that are left out for images on disk."""
+        data = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(data, dict) or data.get("dataset") != "on-disk":
+            return content
+        said = data.get("normalisation")
+        if said is None:
+            said = _normalisation_of(content.get("backbone"))
+        sets = data.get("sets")
+        if isinstance(sets, dict):
+            sets = {
+                name: {"normalisation": said, **item} if isinstance(item, dict) else item
+                for name, item in sets.items()
+            }
+        return content | {"data": data | {"normalisation": said, "sets": sets}}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from e2mc.study import Study, StudyError, load_study
 
@@ -68,3 +69,96 @@ def test_home_in_the_path_of_an_own_checkpoint(monkeypatch, tmp_path):
     content["bases"]["vicreg"]["checkpoint"] = {"kind": "own", "path": "~/mine.pt"}
     study = Study.model_validate(content | {"seeds": {"base": [0]}})
     assert study.bases["vicreg"].checkpoint.path == str(tmp_path / "mine.pt")
+
+
+ON_DISK = yaml.safe_load((Path(__file__).parents[1] / "workflow/on_disk.yaml").read_text())
+HALF = (0.5, 0.5, 0.5)
+
+
+def on_disk(backbone, data, **changes):
+    """The study of images on disk, with crops of 32 and 16 pixels; nothing in it needs a map."""
+    content = ON_DISK | {
+        "data": data,
+        "backbone": backbone,
+        "paradigms": {"knn": {"kind": "knn", "label": "k-NN", "protocol": {"k": [5]}}},
+        "tables": {},
+        "sweep": None,
+    }
+    return Study.model_validate(content | changes)
+
+
+def without_normalisation():
+    sets = {
+        name: {key: value for key, value in item.items() if key != "normalisation"}
+        for name, item in ON_DISK["data"]["sets"].items()
+    }
+    return {"dataset": "on-disk", "sets": sets}
+
+
+def test_options_as_a_mapping():
+    pytest.importorskip("timm")
+    options = {"img_size": 32, "dynamic_img_size": True, "patch_size": 8}
+    study = on_disk({"name": "timm:test_vit", "options": options}, ON_DISK["data"])
+    assert study.backbone == "timm:test_vit?img_size=32&dynamic_img_size=true&patch_size=8"
+    assert on_disk(study.backbone, ON_DISK["data"]) == study
+    assert on_disk({"name": "timm:test_vit", "options": options}, ON_DISK["data"]) == study
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        # local crops of 16 pixels beside those of 32
+        (
+            {"img_size": 32, "dynamic_img_size": False, "patch_size": 8},
+            "cannot take images of 16 x 16 pixels: .*dynamic_img",
+        ),
+        (
+            {"img_size": 36, "dynamic_img_size": True, "patch_size": 12},
+            r"images of 16 x 16 pixels: .*divisible by patch size \(12\)",
+        ),
+        ({"img": 32}, "timm's test_vit has no option 'img', expected one of img_size"),
+    ],
+)
+def test_transformers_and_crops_that_do_not_fit(backbone, message):
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=message):
+        on_disk({"name": "timm:test_vit", "options": backbone}, ON_DISK["data"])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ({"name": "timm:test_vit", "img_size": 32}, "expected a name, or a .*found the key img_si"),
+        ({"options": {}}, "expected a name, or a mapping such as"),
+        ({"name": "resnet-small", "options": {"a": 1}}, "backbone 'resnet-small.a=1' does not ex"),
+    ],
+)
+def test_mappings_that_are_none(backbone, message):
+    with pytest.raises(ValueError, match=message):
+        on_disk(backbone, ON_DISK["data"])
+
+
+def test_images_are_normalised_as_for_the_models_published_weights():
+    pytest.importorskip("timm")
+    name = "timm:vit_tiny_patch16_224.augreg_in21k"
+    options = {"img_size": 32, "dynamic_img_size": True}
+    study = on_disk({"name": name, "options": options}, without_normalisation())
+    for found in (study.data.normalisation, study.data.normalisation_of("inat18")):
+        assert (found.mean, found.std) == (HALF, HALF)
+    study = on_disk("torchvision:resnet18", without_normalisation())
+    assert study.data.normalisation.mean == (0.485, 0.456, 0.406)
+
+
+def test_what_the_study_says_of_normalisation_counts():
+    said = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    data = without_normalisation() | {"normalisation": said}
+    data["sets"]["voc07"]["normalisation"] = {"mean": [0.7] * 3, "std": [0.8] * 3}
+    found = on_disk("torchvision:resnet18", data).data
+    assert found.normalisation.mean == found.normalisation_of("images").mean == (0.1, 0.2, 0.3)
+    assert found.normalisation_of("voc07").mean == (0.7,) * 3
+
+
+def test_a_network_of_this_package_has_no_normalisation_of_its_own():
+    message = "data.normalisation is missing, and backbone 'resnet-small' has none of its own: give"
+    with pytest.raises(ValueError, match=message):
+        on_disk("resnet-small", without_normalisation())
