@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from e2mc.checkpoints.own import KeyMap
+from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.released import FORMATS
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
