@@ -104,8 +104,11 @@ class LabelList(Model):
 
 
 class Images(Model):
-    """One data set on disk; its folder stands in config.yaml under data_folders."""
+    """One data set on disk."""
 
+    folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
+        None, description="where it is; null: where data_folders of config.yaml says"
+    )
     format: Literal["imagenet", "inaturalist-2018", "voc2007"]
     classes: int = Field(ge=2, description="how many there must be")
     train: int = Field(ge=1, description="how many training images there must be")
@@ -180,7 +183,7 @@ class OnDisk(Model):
 
     def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
-        images = self.sets[name].model_dump(mode="json")
+        images = self.sets[name].model_dump(mode="json", exclude={"folder"})
         return {"data": images | {"split_seed": self.split_seed}}
 
 
