@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from e2mc.checkpoints.keys import KeyMap
 
+BASE, ARM = "model", "e2mc"  # the model, and what is judged
 STEPS = 100  # of a continued run, at least
 EPOCHS = 10  # of a continued run, at most; the paper's number
 BATCHES = 16  # of an epoch, at least, where a batch can be that small
@@ -110,7 +112,7 @@ data:
       normalisation: *images
 backbone: {_text(facts.backbone)}
 bases:
-  model:
+  {BASE}:
     label: {_text(facts.model.stem)}
     # no head: z is the feature, and the loss keeps it near that of the model as it was
     method: {{name: anchor}}
@@ -129,7 +131,7 @@ bases:
 arms:
   continued: {{label: continued}}
   # weights by the rule for a first weight: a start, no optimum
-  e2mc: {{label: + E2MC, criterion: e2mc, params: {_mapping(weights)}}}
+  {ARM}: {{label: + E2MC, criterion: e2mc, params: {_mapping(weights)}}}
 seeds: {{continuation: [0, 1, 2]}}
 paradigms:
   # on whitened features too: the control that costs no training
@@ -138,11 +140,11 @@ paradigms:
   linear_all:
     {{kind: linear, label: linear, fraction: 1.0, protocol:
       {{epochs: 20, learning_rates: [0.01, 0.03, 0.1, 0.3, 1.0], validate_every: 10}}}}
-separability: {{base: model, arms: [base, continued, e2mc]}}
+separability: {{base: {BASE}, arms: [base, continued, {ARM}]}}
 tables:
   table1:
     title: {_text(f"{facts.model.name}, continued with and without E2MC")}
-    rows: [{{base: model, arms: [base, continued, e2mc]}}]
+    rows: [{{base: {BASE}, arms: [base, continued, {ARM}]}}]
     columns: [{", ".join(columns)}]
 """
 
@@ -174,3 +176,9 @@ def _mapping(values: Mapping[str, float]) -> str:
 def _keys(keys: KeyMap) -> str:
     written = {"entry": keys.entry, "prefixes": keys.prefixes, "drop": list(keys.drop)}
     return json.dumps({key: value for key, value in written.items() if value}, ensure_ascii=False)
+
+
+def name_of(model: Path, images: Path) -> str:
+    """A name for the study of a model and a folder."""
+    words = re.findall(r"[a-z0-9]+", f"{images.name}-{model.stem}".lower())
+    return "-".join(words) or "mine"
