@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from e2mc.cli.bundle import bundle_commands
 from e2mc.cli.checkpoints import checkpoint_commands
 from e2mc.cli.evaluation import evaluation_commands
+from e2mc.cli.improve import improve_commands
 from e2mc.cli.machine import machine_commands
 from e2mc.cli.reporting import reporting_commands
 from e2mc.cli.training import training_commands
@@ -74,5 +75,6 @@ def make_parser() -> argparse.ArgumentParser:
     reporting_commands(commands)
     bundle_commands(commands)
     checkpoint_commands(commands)
+    improve_commands(commands)
     machine_commands(commands, parser)
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from e2mc.checkpoints.download import Source, download
@@ -16,7 +15,7 @@ from e2mc.data.subsets import stratified_split
 from e2mc.data.transfer import compose_outfits, load_digits
 from e2mc.state import sha256
 from e2mc.steps.code import code_of
-from e2mc.study import Images, LabelList, OnDisk, Study, load_study
+from e2mc.study import Config, Images, LabelList, OnDisk, Study, load_study
 from e2mc.task import Task
 
 
@@ -70,7 +69,7 @@ def index_task(study: Study, name: str, folder: Path | None) -> Task:
     Args:
         study: which data.
         name: of the data set in the study.
-        folder: where it is, from config.yaml; None where it does not say.
+        folder: where it is; None where nothing says so.
     """
     assert isinstance(study.data, OnDisk)
     lists = _lists(study.data.sets[name])
@@ -105,7 +104,8 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
     if folder is None:
         raise DataError(
             f"study {study.name} needs the images of {images.format}: set "
-            f"data_folders.{images.format} in config.yaml to their folder"
+            f"data_folders.{images.format} in config.yaml, or data.sets.{name}.folder in the "
+            "study, to their folder"
         )
     lists = {}
     for list_name, item in images.lists.items():
@@ -172,12 +172,12 @@ def _lists(images: Images) -> dict[str, str | None]:
     }
 
 
-def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = False) -> list[str]:
+def check_data(study: Study, config: Config, decode: bool = False) -> list[str]:
     """Counts the images and classes of every data set of a study on disk.
 
     Args:
         study: which data.
-        folders: format -> where it is, from config.yaml.
+        config: says where they are, as far as the study does not.
         decode: also decode every image.
 
     Returns:
@@ -190,8 +190,9 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         raise DataError(f"study {study.name} has no images on disk: nothing to check")
     lines, problems = [], []
     for name, images in study.data.sets.items():
+        folder = config.folder(images)
         try:
-            found = find(study, name, folders.get(images.format))
+            found = find(study, name, folder)
             found.save(study.dataset_path(name))
         except (DataError, OSError) as error:
             problems.append(f"{name}: {error}")
@@ -203,7 +204,7 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         left_out = dict.fromkeys(part.left_out for part in files if part.left_out)
         lines.append(
             f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
-            f"images in {'; '.join((str(folders.get(images.format)), *left_out))}"
+            f"images in {'; '.join((str(folder), *left_out))}"
         )
         if decode:
             broken = [problem for part in files for problem in part.broken()]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from e2mc.cluster.slurm import Resources
-from e2mc.study.parts import Model
+from e2mc.study.parts import Images, Model
 
 DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
 BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
@@ -62,6 +62,12 @@ class Config(Model):
     )
     launcher: Literal["local", "slurm"] = "local"
     slurm: Slurm = Slurm.model_validate({})
+
+    def folder(self, images: Images) -> Path | None:
+        """Where a data set on disk is: the study's word, or this machine's; None without any."""
+        if images.folder is not None:
+            return Path(images.folder)
+        return self.data_folders.get(images.format)
 
     def resources(self, rule: str) -> Resources | None:
         """What a job of a rule gets from SLURM; None where its step runs in the rule's process.

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from e2mc.checkpoints.own import KeyMap
+from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.released import FORMATS
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
@@ -176,8 +176,11 @@ class LabelList(Model):
 
 
 class Images(Model):
-    """One data set on disk; its folder stands in config.yaml under data_folders."""
+    """One data set on disk."""
 
+    folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
+        None, description="where it is; null: where data_folders of config.yaml says"
+    )
     format: Literal["imagenet", "inaturalist-2018", "voc2007"]
     classes: int = Field(ge=2, description="how many there must be")
     train: int = Field(ge=1, description="how many training images there must be")
@@ -284,9 +287,9 @@ class OnDisk(Model):
 
     def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
-        # where a list is looked for when it is gone decides nothing
-        second = {"lists": {"__all__": {"archive"}}}
-        images = self.sets[name].model_dump(mode="json", exclude=second)
+        # where files are, or are looked for when they are gone, decides nothing
+        places: Any = {"folder": True, "lists": {"__all__": {"archive"}}}
+        images = self.sets[name].model_dump(mode="json", exclude=places)
         return {"data": images | {"split_seed": self.split_seed}}
 
 

@@ -24,6 +24,7 @@ METHODS = {
         (VIEW, ViewRecipe(14, count=2, crop_scale=(0.1, 0.3))),
     ),
     "simsiam": (Component("simsiam", {"dim": 16, "predictor_hidden_dim": 8}), (VIEW,)),
+    "anchor": (Component("anchor"), (VIEW,)),
     "byol": (Component("byol", {"hidden_dim": 16, "dim": 8, "ema": 0.9}), (VIEW,)),
     "dino": (
         Component("dino", {"hidden_dim": 16, "dim": 8, "prototypes": 12, "ema": 0.9}),

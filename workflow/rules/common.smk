@@ -230,8 +230,8 @@ def scored(paradigms):
 
 
 def dataset_folder(dataset):
-    """Where the files of a data set are, from config.yaml; None where it does not say."""
-    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
+    """Where the files of a data set are; None where nothing says so."""
+    return CONFIG.folder(STUDY.data.sets[dataset])
 
 
 def making(name):
