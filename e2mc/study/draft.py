@@ -13,7 +13,7 @@ from typing import Any
 from e2mc.checkpoints.keys import KeyMap
 
 BASE, ARM = "model", "e2mc"  # the model, and what is judged
-STEPS = 100  # of a continued run, at least
+STEPS = 25  # of a continued run, at least
 EPOCHS = 10  # of a continued run, at most; the paper's number
 BATCHES = 16  # of an epoch, at least, where a batch can be that small
 LARGEST_BATCH, SMALLEST_BATCH = 256, 64
@@ -124,7 +124,7 @@ bases:
       path: {_text(facts.model)}
       keys: {_keys(facts.keys)}
     continued:
-      optimizer: {{name: adamw, lr: 1.0e-4, weight_decay: 1.0e-4}}
+      optimizer: {{name: adamw, lr: 3.0e-4, weight_decay: 1.0e-4}}
       schedule: {{name: cosine}}
       epochs: {epochs or facts.epochs}
       batch_size: {facts.batch_size}
