@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add
-from e2mc.errors import InputError, MachineError
+from e2mc.errors import InputError, MachineError, expect_integer
 from e2mc.state import write_text
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _improve(options: argparse.Namespace) -> Reply:
             f"{Path.cwd()} has no Snakefile: e2mc improve runs the workflow, call it in a checkout "
             "of the repository"
         )
+    if options.epochs is not None:
+        expect_integer(options.epochs, "--epochs", at_least=1)
     facts = _look(options)
     path = Path("studies") / f"{facts.name}.yaml"
     _write(path, facts, options)

@@ -1,0 +1,204 @@
+"""e2mc improve: what it sees, what it writes, what it refuses, and a verdict from a real run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import trees
+from PIL import Image
+
+from e2mc.checkpoints.keys import KeyMap
+from e2mc.checkpoints.looking import look_at_model
+from e2mc.cli.main import main
+from e2mc.data.looking import look_at_images
+from e2mc.study import load_study
+from e2mc.study.draft import Facts, draft, name_of
+
+timm = pytest.importorskip("timm")
+
+NETWORK = "timm:test_resnet"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of a small timm network, behind a prefix, with a classifier and an epoch beside it."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=3)
+    state = {f"module.encoder.{key}": value for key, value in network.state_dict().items()}
+    path = tmp_path_factory.mktemp("model") / "Mine (1).pth"
+    torch.save({"state_dict": state | {"steps": 7}, "epoch": 3}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return trees.imagenet(tmp_path_factory.mktemp("images") / "birds", classes=3, train=40, val=12)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """Where the command is called: a Snakefile and a folder of studies."""
+    (tmp_path / "Snakefile").touch()
+    (tmp_path / "studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def improve(weights, images, *more):
+    words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(images)]
+    return main([*words, "--write-only", *more])
+
+
+def test_model_is_found_behind_its_prefix(weights):
+    keys, said = look_at_model(weights, NETWORK)
+    assert keys.entry == "state_dict"
+    assert keys.prefixes == {"module.encoder.": "backbone."}
+    assert set(keys.drop) == {"module.encoder.fc.", "steps"}
+    assert "under 'state_dict' behind 'module.encoder.'; left out" in said
+
+
+def test_images_are_counted(images):
+    found = look_at_images(images)
+    assert (found.classes, found.train, found.test) == (3, 120, 36)
+    assert 33 <= found.side <= 41
+
+
+def test_the_study_that_is_written_is_one(weights, images, checkout, capsys):
+    assert improve(weights, images) == 0
+    said = capsys.readouterr()
+    assert "studies/birds-mine-1.yaml is written" in said.out
+    assert "first weights of E2MC: entropy_weight " in said.err
+    study = load_study("birds-mine-1")
+    assert (study.data.sets["images"].validation, study.data.training_count) == (12, 108)
+    assert study.bases["model"].method.name == "anchor"
+    assert study.data.sets["images"].view.size == 32
+    [criterion] = study.training_spec(study.runs(study.tables["table1"].rows)[-1]).criteria
+    assert criterion.params["entropy_weight"] > 0
+    # again: the same file; with other epochs: not written over without --force
+    assert improve(weights, images) == 0
+    assert improve(weights, images, "--epochs", "3") == 1
+    assert "exists and is another study: choose another --name" in capsys.readouterr().err
+    assert improve(weights, images, "--epochs", "3", "--force") == 0
+    assert load_study("birds-mine-1").bases["model"].continued.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: {"--backbone": "torchvision:resnet18"}, r"has not the weights of torch"),
+        (lambda folder: {"--backbone": "timm:nothing"}, r"timm has no model 'nothing'"),
+        (lambda folder: {"--images": folder / "nowhere"}, r"nowhere is not a folder"),
+        (lambda folder: {"--images": one_class(folder)}, r"train has one class"),
+        (lambda folder: {"--images": no_val(folder)}, r"class n00000001 has no images in .*/val"),
+        (lambda folder: {"--images": tiny(folder)}, r"have 1 pixels on their shorter side"),
+        (lambda folder: {"--images": alone(folder)}, r"class n00000001 of .* has one image"),
+        (lambda folder: {"model": text(folder)}, r"notes\.pth "),
+        (lambda folder: {"model": part(folder)}, r"has not the weights of|lacks \d+ of the"),
+        (lambda folder: {"model": broken(folder)}, r"is not finite: take an earlier file"),
+        (lambda folder: {"--name": "A B"}, r"--name 'A B': expected small letters"),
+        (lambda folder: {"--epochs": "0"}, r"--epochs must be .* at least 1, found 0"),
+    ],
+)
+def test_what_cannot_be_improved_is_refused(
+    spoil, message, weights, images, checkout, capsys, tmp_path
+):
+    given = {"model": weights, "--backbone": NETWORK, "--images": images} | spoil(tmp_path)
+    model = given.pop("model")
+    options = [str(word) for pair in given.items() for word in pair]
+    assert main(["improve", str(model), *options, "--write-only"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert "Traceback" not in said and not list(Path("studies").iterdir())
+
+
+def one_class(folder):
+    return trees.imagenet(folder / "one", classes=1, train=4)
+
+
+def no_val(folder):
+    made = trees.imagenet(folder / "gone", classes=2)
+    for file in (made / "val/n00000001").iterdir():
+        file.unlink()
+    return made
+
+
+def tiny(folder):
+    made = trees.imagenet(folder / "tiny", classes=2)
+    for number, file in enumerate(made.rglob("*.JPEG")):
+        Image.new("RGB", (1, 1), (number, 0, 0)).save(file, "JPEG")
+    return made
+
+
+def alone(folder):
+    made = trees.imagenet(folder / "alone", classes=2)
+    for file in sorted((made / "train/n00000001").iterdir())[1:]:
+        file.unlink()
+    return made
+
+
+def text(folder):
+    (folder / "notes.pth").write_text("weights are on the other disk")
+    return folder / "notes.pth"
+
+
+def part(folder):
+    state = timm.create_model("test_resnet").state_dict()
+    kept = dict(list(state.items())[: len(state) // 2])
+    torch.save(kept, folder / "part.pth")
+    return folder / "part.pth"
+
+
+def broken(folder):
+    state = timm.create_model("test_resnet").state_dict()
+    state["conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(state, folder / "broken.pth")
+    return folder / "broken.pth"
+
+
+def test_outside_of_a_checkout(weights, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert improve(weights, images) == 1
+    assert "has no Snakefile: e2mc improve runs the workflow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("train", [30, 300, 3_000, 30_000, 1_281_167])
+def test_every_size_gives_a_study(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    facts = Facts(
+        name="sizes", model=Path("a: b.pth"), keys=KeyMap(), backbone=NETWORK,
+        folder=Path("#1 {x}"),
+        format="imagenet", classes=10, train=train, test=10, size=32,
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+    )  # fmt: skip
+    Path("sizes.yaml").write_text(draft(facts, {"entropy_weight": 0.1234567}))
+    study = load_study("sizes.yaml")
+    recipe = study.bases["model"].continued
+    assert recipe.batch_size <= study.data.training_count
+    assert 1 <= recipe.epochs <= 10
+    assert study.bases["model"].checkpoint.path == "a: b.pth"
+    assert study.data.sets["images"].folder == "#1 {x}"
+
+
+def test_names():
+    assert name_of(Path("a/ResNet50.a1_in1k.safetensors"), Path("/data/My Birds")) == (
+        "my-birds-resnet50-a1-in1k"
+    )
+    assert name_of(Path("模型.pth"), Path("/данные")) == "mine"
+
+
+@pytest.mark.slow
+def test_a_verdict(weights, images, new_checkout, tmp_path):
+    made = new_checkout(tmp_path / "checkout")
+    words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(images)]
+    done = made.e2mc(*words, "--name", "birds", "--epochs", "1", "--cores", "2")
+    assert done.returncode == 0, done.stdout[-5000:]
+    for row in ("| as it was |", "| whitened |", "| continued |", "| E2MC |"):
+        assert row in done.stdout
+    assert "k-NN" in done.stdout and "RankMe" in done.stdout
+    verdict = (made.folder / "results/birds/verdict.md").read_text()
+    assert "is beyond noise" in verdict or "E2MC" in verdict.split("\n\n")[-1]
+    again = made.e2mc(*words, "--name", "birds", "--epochs", "1", "--cores", "2")
+    assert "Nothing to be done" in again.stdout and again.returncode == 0
