@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
-from e2mc.criteria import E2MC
+from e2mc.criteria import CRITERIA, E2MC, create_criterion
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.images import ImageSet
 from e2mc.data.subsets import stratified_split
@@ -23,7 +24,7 @@ from e2mc.training.first_weights import first_weights
 from e2mc.training.spec import Component
 
 ROOT = Path(__file__).parents[2]
-# at most how much of its absolute value the base loss may rise; docs/plug-in.md says it
+# at most how much of its absolute value the base loss may rise; docs/first-weights.md says it
 RISE = 0.05
 
 
@@ -77,6 +78,23 @@ def test_one_epoch_closes_half_of_the_distance_to_uniform_entropy(base, images):
     loss_after, entropy_after = measured(advanced(run, run.views()).method, batches)
     normal = torch.randn(spec.batch_size, 512, generator=torch.Generator().manual_seed(0))
     uniform = E2MC()(normal).terms["entropy"].item()  # of as many values
-    print(base, weights, loss, loss_after, entropy, entropy_after, uniform)
     assert entropy_after - entropy > 0.5 * (uniform - entropy)
     assert loss_after - loss < RISE * abs(loss)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_examples_in_the_docs_run_for_every_criterion(name, capsys):
+    text = (ROOT / "docs/first-weights.md").read_text()
+    own, general = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 6)
+    z1, z2 = model(torch.randn(32, 8)), model(torch.randn(32, 8))
+    names = {"E2MC": E2MC, "model": model, "z1": z1, "z2": z2, "loss": (z1 - z2).square().mean()}
+    exec(own, names)
+    assert set(names["weights"]) == {"entropy_weight", "covariance_weight"}
+    criterion = create_criterion(name)
+    state = copy.deepcopy(criterion.state_dict())
+    exec(general, names | {"criterion": criterion}, found := {})
+    assert set(found["weights"]) == set(criterion(z1, z2).terms)
+    assert all(weight > 0 for weight in found["weights"].values())
+    torch.testing.assert_close(criterion.state_dict(), state)
