@@ -30,6 +30,7 @@ from e2mc.study.parts import (
     AnyColumn,
     Arm,
     BackboneName,
+    BankComparison,
     Base,
     Convergence,
     Data,
@@ -133,6 +134,7 @@ class Study(Model):
     )
     sweep: Sweep | None = None
     convergence: Convergence | None = None
+    views_bank: BankComparison | None = None
     information: Informed | None = None
     stability: Stability | None = None
 
@@ -347,6 +349,11 @@ class Study(Model):
                 yield "sweep.rates", self.sweep.rates.rows, ()
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
+
+        if self.views_bank is not None:
+            shown = self.views_bank
+            columns = tuple(itertools.chain.from_iterable(shown.columns))
+            yield "views_bank", (Rows(base=shown.base, arms=(shown.arm,)),), columns
 
     def _named_bases(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         if self.information is not None:
