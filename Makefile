@@ -24,6 +24,7 @@ env: $(BIN)/.installed
 
 $(BIN)/.installed: envs/build.txt envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another one, make PYTHON=python3.12")'
+	@$(PYTHON) e2mc/cli/place.py
 	@echo "Installing the locked packages into .venv: some minutes and 6 GB the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement envs/build.txt

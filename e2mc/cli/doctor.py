@@ -11,10 +11,14 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from e2mc.cli.place import unusable
+from e2mc.cluster.caches import HERE, caches, writable
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 GIB = 2**30
@@ -45,7 +49,8 @@ def diagnose(study_name: str) -> list[Finding]:
         study_name: a name in studies/ or the path of a study file.
     """
     packages = _packages()
-    findings = [_python(), _processors(), _memory(), _disk(), *_gpus(packages), _slurm()]
+    findings = [_python(), *_place(), _processors(), _memory(), _disk()]
+    findings += [*_gpus(packages), _slurm()]
     missing = [name for name, version in packages.items() if version is None]
     known = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     if missing:
@@ -64,6 +69,8 @@ def as_text(findings: Iterable[Finding]) -> str:
     lines = [f"{marks[f.status]} {f.subject.ljust(width)}  {f.text}" for f in findings]
     problems = sum(finding.status == PROBLEM for finding in findings)
     summary = {0: "Nothing stands in the way.", 1: "1 problem, marked with !."}
+    if not problems and any(f.subject == "study" and f.status == NOTE for f in findings):
+        summary[0] = "Nothing stands in the way of the package; the workflow runs in a checkout."
     return "\n".join([*lines, summary.get(problems, f"{problems} problems, marked with !.")])
 
 
@@ -75,6 +82,17 @@ def as_data(findings: Iterable[Finding]) -> dict[str, Any]:
 def _python() -> Finding:
     version = platform.python_version()
     return Finding("python", OK, f"{version} on {platform.platform()}", {"version": version})
+
+
+def _place() -> Iterable[Finding]:
+    """What stands in the way of the workflow in the paths of this folder and of Python."""
+    for path in dict.fromkeys((os.getcwd(), sys.executable)):
+        if problem := unusable(path):
+            yield Finding("folder", PROBLEM, problem, {"path": path})
+            return
+    if not writable(caches()):
+        text = f"{caches()} cannot be written: the workflow's caches go to {HERE}"
+        yield Finding("caches", NOTE, text, {"path": str(caches())})
 
 
 def _processors() -> Finding:
@@ -175,8 +193,11 @@ def _study(name: str) -> Iterable[Finding]:
     try:
         study = load_study(name)
     except StudyError as error:
-        status = PROBLEM if Path("studies").is_dir() else NOTE
-        yield Finding("study", status, str(error))
+        if Path("studies").is_dir():
+            yield Finding("study", PROBLEM, str(error))
+        else:
+            text = f"no studies/ in {Path.cwd()}: go to a checkout of the repository to run one"
+            yield Finding("study", NOTE, text)
         return
     yield Finding("study", OK, f"{study.name}: {study.title}", {"study": study.name})
     for name, sentence in study.left_out.items():

@@ -80,3 +80,15 @@ def test_half_written_file_is_not_taken_for_a_finished_one(copy_of_finished):
     (root / target).unlink()
     jobs = copy_of_finished.jobs(f"{ROOT}/{target}")
     assert jobs == {"continue_pretraining": 1, "evaluate_frozen": 1}
+
+
+def test_home_that_cannot_be_written(copy_of_finished, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc/none")
+    figure = copy_of_finished.folder / ROOT / "figures/gains.png"
+    figure.unlink()
+    done = copy_of_finished.snakemake("--cores", "1", "gains")
+    assert done.returncode == 0 and figure.exists(), done.stdout
+    log = (copy_of_finished.folder / ROOT / "logs/gains.log").read_text()
+    assert "/proc/none" not in done.stdout + log
