@@ -18,7 +18,7 @@ GREEK = {"alpha", "beta", "delta", "epsilon", "gamma", "kappa", "lambda", "mu", 
 GREEK |= {"tau", "theta", "Phi", "Sigma"}
 BIG = {"sum": r"\sum", "int": r"\int", "prod": r"\prod"}
 SIGNS = {"<-": r"\leftarrow ", "->": r"\to ", "<=": r"\le ", ">=": r"\ge ", "!=": r"\ne "}
-SIGNS |= {"*": r"\,", " . ": r"\cdot ", "...": r"\dots ", "~": r"\sim "}
+SIGNS |= {"*": r"\cdot ", " . ": r"\cdot ", "...": r"\dots ", "~": r"\sim "}
 TOKEN = re.compile(
     r"\d+(?:\.\d+)?e-?\d+|\d+(?:\.\d+)?|[A-Za-z]+(?:_[A-Za-z]+)*|\|\||<-|->|<=|>=|!=|\.\.\.| \. "
     r"| / |\s+|\S"
@@ -82,7 +82,7 @@ class _Formula:
         self.remark = remark[0] if remark else ""
         if re.search(r"[=<]", self.remark):
             self.text, self.remark = text, ""
-        self.tokens = TOKEN.findall(self.text)
+        self.tokens = _without_needless_spaces(TOKEN.findall(self.text))
         self.place = 0
         self.bars: list[str] = []
 
@@ -145,10 +145,12 @@ class _Formula:
             return f"10^{{{power}}}" if factor == "1" else rf"{factor} \cdot 10^{{{power}}}"
         if token[0].isalpha():
             return self._name(token)
-        return {" / ": "/", "%": r"\%"}.get(token, token.strip() or r"\;")
+        return {" / ": "/", "%": r"\%"}.get(token, token.strip() or r"\,")
 
     def _name(self, token: str) -> str:
         base, _, index = token.partition("_")
+        if re.fullmatch("d[a-z]", token):
+            return rf"\, \mathrm{{d}} {token[1]}"
         if base in BIG or len(base) == 1 or base in GREEK or (index and len(index) == 1):
             below = f"_{{{_index(index)}}}" if index else ""
             return _symbol(base) + below
@@ -167,6 +169,21 @@ class _Formula:
         return f"{sign} "
 
 
+def _without_needless_spaces(tokens: list[str]) -> list[str]:
+    """Without the spaces beside signs, which set their own; those between factors stay."""
+
+    def factor(token: str) -> bool:
+        return token[0].isalnum() or token in "()|"
+
+    around = zip(["+", *tokens], tokens, [*tokens[1:], "+"])
+    return [
+        token
+        for before, token, after in around
+        if not token.isspace()
+        or (factor(before) and factor(after) and before != "(" and after != ")")
+    ]
+
+
 def _symbol(name: str) -> str:
     if name in BIG:
         return BIG[name]
@@ -183,4 +200,6 @@ def _index(name: str) -> str:
 def _bare(written: str) -> str:
     """Without the brackets that a fraction, a root or an exponent makes superfluous."""
     found = re.fullmatch(r"\\left\( (.*) \\right\)", written)
-    return found[1] if found and found[1].count(r"\left(") == found[1].count(r"\right)") else written
+    return (
+        found[1] if found and found[1].count(r"\left(") == found[1].count(r"\right)") else written
+    )

@@ -227,7 +227,9 @@ def _expanded(entry: Any, there: list[str]) -> Any:
     for item in entry:
         if isinstance(item, str) and item.endswith("/*"):
             inside = [page for page in there if posixpath.dirname(page) == item[:-2]]
-            pages += sorted(inside, key=lambda page: (Path(page).stem not in ("index", "README"), page))
+            pages += sorted(
+                inside, key=lambda page: (Path(page).stem not in ("index", "README"), page)
+            )
         else:
             pages.append(_expanded(item, there))
     return pages
