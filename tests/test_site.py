@@ -19,7 +19,7 @@ pytest.importorskip("latex2mathml", reason="latex2mathml is not installed: run `
 REPOSITORY = Path(__file__).parents[1]
 BUILT = ("docs", "e2mc", "mkdocs.yml", "studies")
 BUILT += ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md")
-RULES = (
+PLACES = (
     "criteria/e2mc.html",
     "index.html",
     "fashion/index.html",
@@ -127,7 +127,7 @@ def test_pages_in_a_browser(page, address):
         deviceScaleFactor=1,
         mobile=False,
     )
-    for place in RULES:
+    for place in PLACES:
         page.visit(f"{address}/{place}", 300)
         assert page.run("document.querySelector('article h1, article h2') !== null"), place
         assert page.run("document.documentElement.scrollWidth") == 400, place

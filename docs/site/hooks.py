@@ -116,22 +116,22 @@ def criterion_pages() -> Iterator[tuple[str, str]]:
         module = f"{kind.__module__.replace('.', '/')}.py"
         yield (
             f"criteria/{place}",
-            f"# {title}\n\nIn Python `from e2mc import {title}`; in a study `criterion: {name}`, with "
-            f"the arguments under `params:`. Its file is `{module}`.\n\n"
+            f"# {title}\n\nIn Python `from e2mc import {title}`; in a study `criterion: {name}`, "
+            f"with the arguments under `params:`. Its file is `{module}`.\n\n"
             f"::: {kind.__module__}.{title}\n    options:\n      show_root_heading: true\n"
             "      heading_level: 2\n",
         )
     table = "\n".join(["| class | in a study | what it asks for |", "|---|---|---|", *rows])
     yield (
         "criteria/index.md",
-        "# Criteria\n\nEach is a module that takes one (N, D) embedding per view, not normalised, and "
-        "gives a loss to add to your own; all are exact over several processes and compute in "
+        "# Criteria\n\nEach is a module that takes one (N, D) embedding per view, not normalised, "
+        "and gives a loss to add to your own; all are exact over several processes and compute in "
         f"float32 inside autocast.\n\n{table}\n",
     )
 
 
 def reference_pages() -> Iterator[tuple[str, str]]:
-    """(place, text) of a page per package with its public names, less what has a page of its own."""
+    """(place, text) of a page per package, of the public names that have no page of their own."""
     from e2mc.criteria import CRITERIA
 
     criteria = {kind.__name__ for kind in CRITERIA.values()}
