@@ -1,6 +1,7 @@
 # make       set everything up, run the default study to its report
 # make env   only the set-up, into .venv
 # make test  set everything up, run the tests
+# make docs  set everything up, build the site into site/
 # make lock  write the versions that the set-up installs anew, after a change of pyproject.toml
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -9,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # one thread per job: Snakemake runs as many jobs as there are cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: all env test lint lock
+.PHONY: all env test lint docs lock
 
 # flock frees itself when make is killed, Snakemake's own lock would stay
 LOCK := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .make.lock,)
@@ -35,6 +36,14 @@ $(BIN)/.installed: envs/build.txt envs/requirements.txt pyproject.toml
 lock: env
 	python envs/lock.py
 
+docs: $(BIN)/.docs
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "site/index.html; to search in it, python -m http.server --directory site"
+
+$(BIN)/.docs: $(BIN)/.installed envs/docs.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement envs/docs.txt
+	touch $@
+
 lint: env
 	ruff check . && ruff format --check .
 	mypy
@@ -42,5 +51,5 @@ lint: env
 	snakemake --lint
 
 # three at once on two cores: tests on a scheduler wait for their jobs
-test: lint
+test: lint $(BIN)/.docs
 	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

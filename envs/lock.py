@@ -7,21 +7,24 @@ have the newest of everything.
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ENVS = Path(__file__).parent
 REQUIREMENTS = ENVS / "requirements.txt"  # of the extras workflow, dev and recipes
+DOCS = ENVS / "docs.txt"  # of the extra docs, beside those
 BUILD = ENVS / "build.txt"  # what builds packages that are published as source alone
 CONDA = ENVS / "e2mc.yaml"
 FOR_ALL = ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest"]
 
 
 def main() -> None:
-    """Writes the three files."""
+    """Writes the four files."""
     extras = ["--extra", "workflow", "--extra", "dev", "--extra", "recipes"]
     resolve(["pyproject.toml", *extras], REQUIREMENTS)
     versions = locked_versions(REQUIREMENTS.read_text())
     resolve(["-"], BUILD, asked=f"setuptools=={versions['setuptools']}")
+    resolve(["-", "--constraint", str(REQUIREMENTS)], DOCS, asked="\n".join(extra("docs")))
     CONDA.write_text(pinned(CONDA.read_text(), versions))
 
 
@@ -31,6 +34,12 @@ def resolve(inputs: list[str], output: Path, asked: str | None = None) -> None:
     command += ["--generate-hashes", "--no-annotate", "--custom-compile-command", "make lock"]
     command += ["--quiet", "--output-file", str(output)]
     subprocess.run(command, input=asked, text=True, check=True, cwd=ENVS.parent)
+
+
+def extra(name: str) -> list[str]:
+    """What pyproject.toml asks for under the name of an extra."""
+    project = tomllib.loads((ENVS.parent / "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"][name]
 
 
 def locked_versions(text: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ ENVS = REPOSITORY / "envs"
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 PYTHONS = ("3.11", "3.12", "3.13")
-LOCKED = ("requirements.txt", "build.txt")
+LOCKED = ("requirements.txt", "docs.txt", "build.txt")
 # extras that are no part of the set-up
 NOT_LOCKED = {"wandb"}
 
@@ -60,14 +60,14 @@ def linux(python):
 @pytest.mark.parametrize("text", asked())
 def test_lock_has_what_the_project_asks_for(text, python):
     wanted = Requirement(text)
-    here = [
+    here = {
         found.specifier
-        for found, _ in entries("requirements.txt")
+        for found, _ in (*entries("requirements.txt"), *entries("docs.txt"))
         if canonicalize_name(found.name) == canonicalize_name(wanted.name)
         and (found.marker is None or found.marker.evaluate(linux(python)))
-    ]
+    }
     assert len(here) == 1, f"{text} is not locked: run `make lock`"
-    (exact,) = here[0]
+    ((exact,),) = here
     assert exact.operator == "==" and wanted.specifier.contains(exact.version, prereleases=True)
 
 
@@ -78,6 +78,14 @@ def test_every_locked_package_has_hashes(name):
     for requirement, hashes in found:
         assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", text) for text in hashes)
         assert not requirement.url
+
+
+def test_site_is_built_without_changing_the_environment():
+    """What `make docs` installs has the versions that `make env` has."""
+    text = {name: (ENVS / name).read_text() for name in ("requirements.txt", "docs.txt")}
+    base, docs = map(lock.locked_versions, text.values())
+    shared = base.keys() & docs.keys()
+    assert "jinja2" in shared and {n: base[n] for n in shared} == {n: docs[n] for n in shared}
 
 
 def test_source_packages_are_built_with_what_is_locked():

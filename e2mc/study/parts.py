@@ -112,6 +112,7 @@ class FashionMNIST(Model):
 
     @property
     def channels(self) -> int:
+        """Of an image: 1, grey."""
         return GREY
 
     @property
@@ -252,6 +253,7 @@ class OnDisk(Model):
 
     @property
     def channels(self) -> int:
+        """Of an image: 3, in colour."""
         return COLOUR
 
     @property
@@ -496,6 +498,8 @@ class Measured(Model):
 
 
 class Rows(Model):
+    """Arms of a base, each a row of a table."""
+
     base: Name
     arms: tuple[Name, ...]
 

@@ -377,6 +377,7 @@ class Study(Model):
         return list(dict.fromkeys(found))
 
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
+        """Seeds with which an arm is trained on; a single None for the base, which is not."""
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
     def evaluation_seeds(self, run: Run) -> tuple[int, ...]:
@@ -462,6 +463,7 @@ class Study(Model):
         return [run for run in self.runs(rows) if run.arm != BASE_ARM]
 
     def separability_runs(self) -> list[Run]:
+        """The runs whose separability is drawn."""
         return self.runs([Rows(base=self.separability.base, arms=self.separability.arms)])
 
     def convergence_rows(self) -> tuple[Rows, ...]:
@@ -502,6 +504,7 @@ class Study(Model):
         return self.runs(Rows(base=base, arms=(BASE_ARM,)) for base in bases)
 
     def arm_label(self, arm: str) -> str:
+        """How tables and figures call an arm."""
         return "base" if arm == BASE_ARM else self.arms[arm].label
 
     def training_spec(self, run: Run) -> TrainingSpec:
@@ -613,9 +616,11 @@ class Study(Model):
 
     @property
     def root(self) -> Path:
+        """The folder of everything that the study makes."""
         return Path("results") / self.folder
 
     def dataset_path(self, dataset: str) -> Path:
+        """The prepared images of a data set; ``dataset`` may be a wildcard."""
         return self.root / "data" / f"{dataset}.pt"
 
     def download_path(self, base: str) -> Path:

@@ -40,7 +40,7 @@ class Browser:
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--no-first-run",
-                "--host-resolver-rules=MAP * ~NOTFOUND",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                 "--window-size=1400,1000",
                 f"--user-data-dir={profile}",
                 "--remote-debugging-pipe",
@@ -72,9 +72,14 @@ class Browser:
 
     def open(self, path, seconds=60):
         """Loads a file and waits until its scripts have run."""
+        self.visit(path.as_uri(), seconds)
+
+    def visit(self, address, seconds=60):
+        """Loads what is at an address, of this machine, and waits until its scripts have run."""
         self.loaded = False
-        self.command("Page.navigate", url=path.as_uri())
-        self._until(lambda: self.loaded, seconds, f"{path} did not load")
+        reply = self.command("Page.navigate", url=address)
+        assert "errorText" not in reply, f"{address}: {reply['errorText']}"
+        self._until(lambda: self.loaded, seconds, f"{address} did not load")
         self.wait_for("document.readyState === 'complete'")
 
     def run(self, script):
