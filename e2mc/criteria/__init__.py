@@ -6,13 +6,17 @@ from typing import Any
 
 from e2mc.criteria.auh import AUH
 from e2mc.criteria.base import Criterion, CriterionOutput
+from e2mc.criteria.coding_rate import CodingRate
 from e2mc.criteria.corinfomax import CorInfoMax
 from e2mc.criteria.e2mc import E2MC
 from e2mc.criteria.er import ER
+from e2mc.criteria.koleo import KoLeo
 from e2mc.criteria.mmcr import MMCR
+from e2mc.criteria.rdmreg import RDMReg
 from e2mc.criteria.sigreg import SIGReg
 from e2mc.criteria.vcreg import VCReg
 from e2mc.criteria.vicreg_covariance import VICRegCovariance
+from e2mc.criteria.visreg import VISReg
 from e2mc.errors import expect_known
 
 CRITERIA: dict[str, type[Criterion]] = {
@@ -24,6 +28,10 @@ CRITERIA: dict[str, type[Criterion]] = {
     "vicreg-covariance": VICRegCovariance,
     "er": ER,
     "sigreg": SIGReg,
+    "visreg": VISReg,
+    "rdmreg": RDMReg,
+    "koleo": KoLeo,
+    "coding-rate": CodingRate,
 }
 
 __all__ = [

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from e2mc.criteria.base import Criterion, Terms
+from e2mc.criteria.base import Terms
+from e2mc.criteria.sliced import SlicedCriterion, random_directions
 from e2mc.distributed import Group
 from e2mc.errors import expect_integer, expect_number
 
 
-def random_directions(d: int, count: int, step: Tensor) -> Tensor:
-    """Unit vectors drawn uniformly: the same for the same step, on every device and rank.
-
-    A generator of torch would draw other numbers on a GPU than on a CPU and break the graph of
-    torch.compile; here a hash of (step, position) gives uniform numbers, and the Box-Muller
-    transform normal ones.
-
-    Args:
-        d: dimension, >= 1.
-        count: how many.
-        step: int64 scalar, on the device where the directions are wanted.
-
-    Returns:
-        (d, count) of unit columns, float64.
-
-    Source: the hash is SplitMix64 (Steele et al., 2014).
-    """
-    size = 2 * d * count
-    bits = torch.arange(1, size + 1, device=step.device) + step * size
-    bits = bits * -0x61C8864680B583EB  # 64-bit products wrap around
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        bits = (bits ^ _shifted(bits, shift)) * factor
-    bits = bits ^ _shifted(bits, 31)
-    uniform = (_shifted(bits, 11).double() + 0.5) * 2.0**-53
-    radius, angle = (-2 * uniform[::2].log()).sqrt(), 2 * math.pi * uniform[1::2]
-    normal = (radius * angle.cos()).view(d, count)
-    return normal / normal.norm(dim=0)
-
-
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Logical shift to the right of 64-bit integers."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
-
-
-class SIGReg(Criterion):
+class SIGReg(SlicedCriterion):
     """Embeddings whose projections onto random directions are standard normal.
 
     Along each of K random unit vectors a, new ones in every step, the Epps-Pulley statistic
@@ -84,9 +49,6 @@ class SIGReg(Criterion):
     github.com/rbalestr-lab/lejepa; the statistic is that of Epps, Pulley, 1983.
     """
 
-    views = "all"
-
-    step: Tensor
     t: Tensor
     rule: Tensor
 
@@ -100,14 +62,11 @@ class SIGReg(Criterion):
         *,
         check_finite: bool = True,
     ) -> None:
-        super().__init__(group, check_finite)
+        super().__init__(directions, group, check_finite)
         expect_number(weight, "weight", at_least=0)
-        expect_integer(directions, "directions", at_least=1)
         expect_number(t_max, "t_max", above=0)
         expect_integer(points, "points", at_least=2)
         self.weight = weight
-        self.directions = directions
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
         t = torch.linspace(0, t_max, points, dtype=torch.float64)
         rule = torch.full_like(t, 2 * t_max / (points - 1))
         rule[[0, -1]] /= 2
@@ -116,9 +75,7 @@ class SIGReg(Criterion):
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         n, d = sum(sizes), views[0].shape[1]
-        again = self.recomputed(views)
-        step = self.step - 1 if again else self.step
-        directions = random_directions(d, self.directions, step).to(views[0])
+        directions = random_directions(d, self.directions, self.next_step(views)).to(views[0])
         t, normal = self.t.to(directions), (-self.t.square() / 2).exp()
         statistics = []
         for z in views:
@@ -127,6 +84,4 @@ class SIGReg(Criterion):
             real, imaginary = self.total(sums) / n
             distance = (real - normal.to(t)).square() + imaginary.square()
             statistics.append(n * (distance @ (self.rule * normal).to(t)).mean())
-        if self.training and not again:
-            self.step = self.step + 1
         return {"epps_pulley": (self.weight, torch.stack(statistics).mean())}

@@ -9,6 +9,7 @@ the step is that of one process with the whole batch.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
 from e2mc.distributed import rank, world_size
-from e2mc.methods import Method, create_method
+from e2mc.methods import Method, MethodOutput, create_method
 from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
 from e2mc.optim import create_optimizer, learning_rate_factor
@@ -131,6 +132,27 @@ def pretrain(
         state_path.unlink(missing_ok=True)
 
 
+def first_outputs(
+    spec: TrainingSpec,
+    images: ImageSource,
+    start: Checkpoint | None,
+    *,
+    batches: int,
+    device: str = "cpu",
+) -> Iterator[tuple[Method, MethodOutput]]:
+    """What the method gives on the first batches of a run, of which no step is taken.
+
+    Args:
+        spec, images, start, device: as for ``pretrain``.
+        batches: how many, or those of the run if there are fewer.
+    """
+    run = _Training(spec, images, start, device)
+    run.begin_epoch(0)
+    for indices, views in itertools.islice(run.views(), batches):
+        run.method.begin_step(indices)
+        yield run.method, run.method(views)
+
+
 class _Training:
     """The parts of one run and where it stands."""
 
@@ -213,10 +235,7 @@ class _Training:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
         epoch, position = divmod(self.step, self.order.steps_per_epoch)
         if position == 0:
-            self.method.begin_epoch(
-                torch.Generator().manual_seed(self.order.seed(epoch, -1)),
-                lambda: self._shown(lambda: self.order.all_images(epoch)),
-            )
+            self.begin_epoch(epoch)
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
             group["lr"] = rate
             if group.get("name") not in self.spec.optimizer.group_lr:
@@ -251,6 +270,13 @@ class _Training:
         self.method.end_step(self.step / self.order.total_steps)
         self.step += 1
         return stop, terms
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What the method does once an epoch."""
+        self.method.begin_epoch(
+            torch.Generator().manual_seed(self.order.seed(epoch, -1)),
+            lambda: self._shown(lambda: self.order.all_images(epoch)),
+        )
 
     def _losses(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss with gradient, and its terms."""

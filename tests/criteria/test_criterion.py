@@ -20,6 +20,8 @@ import e2mc
 from e2mc.criteria import CRITERIA, Criterion, CriterionOutput, create_criterion
 
 every = pytest.mark.parametrize("name", CRITERIA)
+# VISReg stops a gradient on purpose: tests/criteria/test_visreg.py
+differentiated = pytest.mark.parametrize("name", [name for name in CRITERIA if name != "visreg"])
 
 
 def make_views(n: int, d: int, count: int = 2, seed: int = 0, **kwargs) -> list[torch.Tensor]:
@@ -39,6 +41,7 @@ def test_import_needs_torch_alone():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'pydantic']));"
         "from e2mc import E2MC, VCReg, MMCR, AUH, CorInfoMax, VICRegCovariance, ER, SIGReg;"
+        "from e2mc import VISReg, RDMReg, KoLeo, CodingRate;"
         "from e2mc import marginal_entropy, offdiagonal_covariance; import torch;"
         "z = torch.randn(8, 4, requires_grad=True); E2MC()(z, z).loss.backward()"
     )
@@ -85,14 +88,14 @@ def test_registry():
         create_criterion("emc")
 
 
-@every
+@differentiated
 def test_gradients(name):
     views = make_views(7, 3)
     # In eval mode, so that a running covariance stays as it is.
     assert gradcheck(lambda *views: create_criterion(name).eval()(*views).loss, views)
 
 
-@every
+@differentiated
 @pytest.mark.parametrize("n, d", [(7, 3), (4, 9)])
 def test_second_derivatives(name, n, d):
     criterion = create_criterion(name).eval()
@@ -302,6 +305,12 @@ def test_wrong_parameters_raise(name):
         ("corinfomax", {"decay": 1}, "number of at least 0 and below 1, found 1"),
         ("corinfomax", {"epsilon": 0}, "above 0, found 0"),
         ("sigreg", {"points": 1}, "at least 2, found 1"),
+        ("visreg", {"directions": 0}, "directions must be a whole number of at least 1, found 0"),
+        ("visreg", {"epsilon": 0}, "epsilon must be a finite number above 0, found 0"),
+        ("rdmreg", {"law": "cauchy"}, "law 'cauchy' does not exist, expected one of laplace, norm"),
+        ("rdmreg", {"density": 1}, "density must be a finite number above 0 and below 1, found 1"),
+        ("koleo", {"epsilon": 0}, "epsilon must be a finite number above 0, found 0"),
+        ("coding-rate", {"distortion": 0}, "distortion must be a finite number above 0, found 0"),
     ],
 )
 def test_what_is_wrong_with_a_parameter_is_said(name, params, message):
