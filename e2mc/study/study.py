@@ -515,7 +515,7 @@ class Study(Model):
             raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
-        changes: dict[str, Any] = {"epochs": recipe.epochs}
+        changes: dict[str, Any] = {}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
@@ -531,7 +531,7 @@ class Study(Model):
             normalisation=base.normalisation or self.data.normalisation,
             criteria=self._criteria(run),
             seed=run.base_seed if run.continuation_seed is None else run.continuation_seed,
-            **of_recipe | changes,
+            **{"epochs": recipe.epochs} | of_recipe | changes,
         )
 
     def entropy_mapping(self, base: str) -> str:
