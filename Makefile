@@ -1,6 +1,7 @@
 # make       set everything up, run the default study to its report
 # make env   only the set-up, into .venv
 # make test  set everything up, run the tests
+# make lock  write the versions that the set-up installs anew, after a change of pyproject.toml
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := .venv/bin
@@ -8,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # one thread per job: Snakemake runs as many jobs as there are cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: all env test lint
+.PHONY: all env test lint lock
 
 # flock frees itself when make is killed, Snakemake's own lock would stay
 LOCK := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .make.lock,)
@@ -21,12 +22,17 @@ all: env
 
 env: $(BIN)/.installed
 
-$(BIN)/.installed: envs/constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another one, make PYTHON=python3.12")'
-	@echo "Installing the pinned packages into .venv: some minutes and 6 GB the first time"
+$(BIN)/.installed: envs/build.txt envs/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another one, make PYTHON=python3.12")'
+	@echo "Installing the locked packages into .venv: some minutes and 6 GB the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable '.[workflow,dev]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement envs/build.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --require-hashes --requirement envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
+
+lock: env
+	python envs/lock.py
 
 lint: env
 	ruff check . && ruff format --check .

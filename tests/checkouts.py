@@ -1,7 +1,11 @@
 """Checkouts of the workflow in folders of their own, fresh or with a finished study."""
 
+import ast
+import base64
 import fcntl
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import e2mc
+
 REPOSITORY = Path(__file__).parents[1]
+MOST_VALUES = 250  # that Snakemake compares one by one, see workflow/rules/common.smk
 PARTS = ("Snakefile", "config.yaml", "studies", "workflow", "profiles", "envs", "checkpoints")
 
 
@@ -49,9 +56,30 @@ class Checkout:
 
     def jobs(self, *arguments, study="smoke"):
         """Rule -> number of jobs that a dry run would start."""
+        return count_jobs(self.plan(*arguments, study=study))
+
+    def plan(self, *arguments, study="smoke"):
+        """What a dry run says."""
         planned = self.snakemake("--dry-run", *arguments, study=study)
         assert planned.returncode == 0, planned.stdout
-        return count_jobs(planned.stdout)
+        return planned.stdout
+
+    def with_package(self):
+        """Puts a copy of the package into the checkout, which is then the one that is used."""
+        source = Path(e2mc.__file__).parent
+        ignored = shutil.ignore_patterns("__pycache__")
+        return shutil.copytree(source, self.folder / "e2mc", ignore=ignored)
+
+    def recorded(self):
+        """Path of an output -> what Snakemake has recorded of the job that made it."""
+        found = {}
+        for file in (self.folder / ".snakemake/metadata").rglob("*"):
+            if file.is_file():
+                # long names are split into folders, each of which begins with @
+                parts = file.relative_to(self.folder / ".snakemake/metadata").parts
+                name = base64.b64decode("".join(part.removeprefix("@") for part in parts)).decode()
+                found[name] = json.loads(file.read_text())
+        return found
 
 
 def existing(folder):
@@ -70,6 +98,25 @@ def count_jobs(output):
             break
         seen[rule] = int(count)
     return seen
+
+
+def reasons(plan):
+    """What a job says of itself -> why a dry run would start it."""
+    return dict(re.findall(r"^Job \d+: (.*)\nReason: (.*)$", plan, re.MULTILINE))
+
+
+def values_of(reason):
+    """The values that decided the outputs before, and that do so now, as a reason names them."""
+    before, now = re.search(r"before: (.*?) now: (.*?) *$", reason).groups()
+    return ast.literal_eval(f"[{before}]"), ast.literal_eval(f"[{now}]")
+
+
+def expect_recorded(record, task):
+    """A job was that of a task: what Snakemake has recorded of it are its values and inputs."""
+    one_by_one, rest = task.lines[: MOST_VALUES - 1], task.lines[MOST_VALUES - 1 :]
+    expected = {repr(line) for line in (*one_by_one, "; ".join(rest))}
+    assert set(record["params"]) | {repr("")} == expected | {repr("")}
+    assert set(record["input"]) == set(task.inputs.values())
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ LONG = (
     "workflow/test_docs.py",
     "workflow/test_bases.py",
     "workflow/test_kill.py",
+    "workflow/test_edits.py",
+    "workflow/test_tasks.py",
     "workflow/test_smoke.py",
     "workflow/test_studies.py",
     "workflow/test_report.py",

@@ -68,5 +68,5 @@ def make_parser() -> argparse.ArgumentParser:
     evaluation_commands(commands)
     reporting_commands(commands)
     checkpoint_commands(commands)
-    machine_commands(commands)
+    machine_commands(commands, parser)
     return parser

@@ -64,11 +64,7 @@ class Embeddings(Paradigm):
         )
         scores, details = embedding_statistics(z, self.mapping)
         features, _ = subject.known(self.dataset, "test")
-        for kind, values in (("embeddings", z), ("raw", features)):
-            spectrum = covariance_spectrum(values)
-            scores.append(score("rankme", effective_rank(spectrum.sqrt()), features=kind))
-            scores.append(score("alpha_req", power_law_exponent(spectrum), features=kind))
-        return Found(scores, details)
+        return Found(scores + rank_scores(covariance_spectrum(features), "raw"), details)
 
 
 @torch.no_grad()
@@ -127,8 +123,8 @@ def embedding_statistics(
 
     Returns:
         Scores: "marginal_entropy", the mean over coordinates of the m-spacings entropy of u in
-        nats, at most 0 up to noise; "correlation_rms" of pairs of coordinates of u; and
-        "embedding_rank", the effective rank of the covariance of z.
+        nats, at most 0 up to noise; "correlation_rms" of pairs of coordinates of u;
+        "embedding_rank", the effective rank of the covariance of z; and ``rank_scores`` of z.
         Details: "marginals" (densities of u for some evenly spaced coordinates, with their
         entropies), "entropies" (quantiles over all coordinates), "correlations" (density over pairs
         of coordinates; constant coordinates are left out and counted), "spectrum" (share of the
@@ -143,6 +139,7 @@ def embedding_statistics(
         score("marginal_entropy", float(entropies.mean())),
         score("correlation_rms", rms),
         score("embedding_rank", effective_rank(eigenvalues)),
+        *rank_scores(eigenvalues, "embeddings"),
     ]
     return scores, {
         "n": len(z),
@@ -153,6 +150,19 @@ def embedding_statistics(
         "correlations": correlations,
         "spectrum": _spectrum(eigenvalues),
     }
+
+
+def rank_scores(spectrum: Tensor, features: str) -> list[dict[str, Any]]:
+    """Effective ranks that need no labels: RankMe and the exponent of alpha-ReQ.
+
+    Args:
+        spectrum: (D,), eigenvalues of a covariance, falling.
+        features: what they are of, "raw" for the backbone's features or "embeddings".
+    """
+    return [
+        score("rankme", effective_rank(spectrum.sqrt()), features=features),
+        score("alpha_req", power_law_exponent(spectrum), features=features),
+    ]
 
 
 def _marginals(u: Tensor, entropies: Tensor) -> dict[str, Any]:

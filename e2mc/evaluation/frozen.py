@@ -48,7 +48,7 @@ class _Frozen(Backbone):
         super().__init__()
         self.how = how
         self.network = fold_batch_norm(backbone) if how.fold else backbone
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.feature_dim = backbone.feature_dim
         self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
 

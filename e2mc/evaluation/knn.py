@@ -136,7 +136,8 @@ def knn_accuracy(
     if len(bank) < most:
         raise InputError(f"k is {most}, but the bank has only {len(bank)} features: lower k")
     similarity, neighbours = _nearest(bank, queries, most, device)
-    weights = (similarity / protocol.temperature).exp()
+    # relative to the nearest one, or a low temperature would be beyond the largest float
+    weights = ((similarity - similarity[:, :1]) / protocol.temperature).exp()
     classes_of = bank_labels.to(neighbours.device)[neighbours]
     found = {}
     for k in protocol.k:

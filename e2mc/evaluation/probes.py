@@ -157,7 +157,7 @@ class Probe(Learner):
                     logits, y = torch.cat(parts), y.to(weight.device)
                     for k in (1, 5) if self.heads.classes > 5 else (1,):
                         value = topk_accuracy(logits, y, k)
-                        where = {"split": split, "selection": selection}
+                        where: dict[str, Any] = {"split": split, "selection": selection}
                         scores.append(
                             score(
                                 f"top{k}", value, features=self.features, probe_seed=seed, **where

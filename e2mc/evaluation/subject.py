@@ -145,7 +145,11 @@ class Subject:
             if self._states is not None:
                 path = self._states / f"{name}.bank"
                 found = self.datasets[dataset]
-                values = [read_digest(found.path), str(found.normalisation), indices.tolist()]
+                values: list[Any] = [
+                    read_digest(found.path),
+                    str(found.normalisation),
+                    indices.tolist(),
+                ]
                 values += [str(recipe), views, spatial, str(self.frozen_pass), self._origin]
                 identity = fingerprint({"bank": values})
                 state = EpochState(path.with_suffix(".bank.state"), identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -32,7 +32,8 @@ def fold_batch_norm(network: Network) -> Network:
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     for convolution, norm in list(_pairs(folded)):
-        fused = fuse_conv_bn_eval(folded.get_submodule(convolution), folded.get_submodule(norm))
+        pair: list[Any] = [folded.get_submodule(name) for name in (convolution, norm)]
+        fused = fuse_conv_bn_eval(*pair)
         _put(folded, convolution, fused)
         _put(folded, norm, nn.Identity())
     return folded

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from e2mc.reporting.cells import asked_cells
 from e2mc.reporting.published import Published, published_table
 from e2mc.reporting.statistics import (
     Difference,
@@ -19,6 +20,7 @@ from e2mc.reporting.statistics import (
 )
 from e2mc.study import BASE_ARM, Study
 
+NOT_ASKED = "–"
 NOTHING = Difference(math.nan, math.nan, math.nan, 0)
 
 
@@ -36,7 +38,7 @@ class Entry:
         difference: to the reference, paired by seeds.
         published: the paper's number.
         published_difference: to the paper's number for the reference.
-        missing: why there is no score.
+        missing: why there is no score; ``NOT_ASKED`` where the study does not ask for one.
     """
 
     base: str
@@ -97,14 +99,16 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
     """
     table = study.tables[name]
     scores = seeded_scores(study, results)
+    asked = asked_cells(study, name)
     evaluated = set(zip(results["base"], results["arm"], results["paradigm"], strict=True))
     paper = {} if table.published is None else published_table(table.published)
     found = []
     for rows in table.rows:
         label = study.bases[rows.base].published or ""
         for arm in rows.arms:
-            reference = reference_arm(study, arm)
             for column in table.columns:
+                place = (rows.base, arm, column)
+                reference = asked.get(place, reference_arm(study, arm))
                 ours = paper.get((label, arm, column))
                 theirs = paper.get((label, reference, column))
                 for features in study.paradigms[column].kinds_of_features:
@@ -128,7 +132,7 @@ def table_entries(study: Study, name: str, results: pd.DataFrame) -> list[Entry]
                         published_difference=(
                             round(ours.value - theirs.value, 4) if raw and ours and theirs else None
                         ),
-                        missing="" if runs else _why((rows.base, arm, column) in evaluated),
+                        missing="" if runs else _why(place in asked, place in evaluated),
                     )
                     found.append(entry)
     return found
@@ -150,5 +154,7 @@ def _over(seeds: Iterable[Evaluation]) -> str:
     return f"{' and '.join(found)} seeds" if found else ""
 
 
-def _why(evaluated: bool) -> str:
+def _why(asked: bool, evaluated: bool) -> str:
+    if not asked:
+        return NOT_ASKED
     return "not evaluated for this arm" if evaluated else "not run"

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from e2mc.reporting.entries import Entry
+from e2mc.reporting.entries import NOT_ASKED, Entry
 from e2mc.reporting.layout import signed
 from e2mc.study import Study
 from e2mc.task import listed
 
 SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
+FITS = 0.1  # the paper's continued - base is -0.05 to +0.08 in each of its 12 cells
 
 
 def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tuple[str, ...]:
@@ -21,7 +22,9 @@ def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tupl
         *_not_the_official_pass(study, entries),
         *_chosen_on_the_reported_images(study, entries),
         *_not_saturated(study, entries),
+        *_recipe_fits(study, entries),
         *_beside_the_paper(entries),
+        *_not_asked(entries),
         *_unfinished(study, entries),
         *_several_versions(results),
     )
@@ -137,12 +140,40 @@ def _not_saturated(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
         )
 
 
+def _recipe_fits(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    """Whether continued training alone changes a base as little as it does in the paper."""
+    for base in dict.fromkeys(entry.base for entry in entries):
+        moved = {
+            study.paradigms[entry.column].label: entry.difference.mean
+            for entry in entries
+            if (entry.base, entry.arm) == (base, "continued")
+            and entry.published
+            and entry.difference
+        }
+        if moved:
+            column = max(moved, key=lambda label: abs(moved[label]))
+            fits = abs(round(moved[column], 2)) <= FITS
+            yield (
+                f"{study.bases[base].label}: continued − base is {signed(moved[column])} where it "
+                f"is largest ({column}), {'' if fits else 'not '}within ±{FITS:g}: recipe "
+                f"{'fits' if fits else 'does not fit'} the published rows."
+            )
+
+
 def _beside_the_paper(entries: Sequence[Entry]) -> Iterable[str]:
     if any(entry.published for entry in entries):
         yield (
             "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
             "the paper's score says whether a number is reproduced only where the study has the "
             "paper's images and network; elsewhere compare the differences to the reference."
+        )
+
+
+def _not_asked(entries: Sequence[Entry]) -> Iterable[str]:
+    if any(entry.missing == NOT_ASKED for entry in entries):
+        yield (
+            f"{NOT_ASKED}: the paper's table has no number there, and the study does not ask for "
+            "ours; `extended: true` in its file does."
         )
 
 

@@ -26,12 +26,6 @@ class ResultError(InputError):
     """A result file that cannot be used: which one, and why."""
 
 
-def main_table_results(study: Study) -> list[Path]:
-    """Every score of the tables in `all`, each file once."""
-    found = [path for name in study.main_tables for path in study.table_results(name)]
-    return list(dict.fromkeys(found))
-
-
 def measurement_results(study: Study, *paradigms: str) -> list[Path]:
     """Results of these paradigms for the arms whose features the study compares."""
     return [study.result_path(run, name) for run in study.separability_runs() for name in paradigms]
@@ -112,7 +106,7 @@ def select(
     pairs = pd.MultiIndex.from_frame(results[["base", "arm"]])
     seed = results["continuation_seed"]
     return results[
-        (results["study"] == study.name)
+        (results["study"] == study.folder)
         & pairs.isin(wanted)
         & results["paradigm"].isin(columns)
         & results["base_seed"].isin(study.seeds.base)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,6 @@ LEVEL = 0.95
 Seeds = tuple[int, int | None]
 Evaluation = tuple[int, int | None, int]  # base, continuation and evaluation seed
 Scores = dict[tuple[str, str, str, str], dict[Seeds, float]]
-Key = TypeVar("Key", Seeds, Evaluation)
 SeededScores = dict[tuple[str, str, str, str], dict[Evaluation, float]]
 
 
@@ -74,7 +73,7 @@ def seeded_scores(study: Study, results: pd.DataFrame, split: str = "test") -> S
     epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
     metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
     kept = results[
-        (results["study"] == study.name)
+        (results["study"] == study.folder)
         & (results["metric"] == metric)
         & (results["selection"] == results["paradigm"].map(epoch))
         & (results["split"] == split)
@@ -85,8 +84,9 @@ def seeded_scores(study: Study, results: pd.DataFrame, split: str = "test") -> S
     means = kept.groupby(keys, dropna=False)["value"].mean()
     for key, value in zip(means.index, means, strict=True):
         base, arm, paradigm, features, base_seed, seed, evaluation_seed = key
-        seeds = int(base_seed), None if pd.isna(seed) else int(seed), int(evaluation_seed)
-        scores.setdefault((base, arm, paradigm, features), {})[seeds] = float(value)
+        run = int(base_seed), None if pd.isna(seed) else int(seed)
+        evaluation = (*run, int(evaluation_seed))
+        scores.setdefault((base, arm, paradigm, features), {})[evaluation] = float(value)
     return scores
 
 
@@ -105,9 +105,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(
-    scores: Mapping[Key, float], reference: Mapping[Key, float]
+    scores: Mapping[Any, float], reference: Mapping[Any, float]
 ) -> Difference | None:
-    """Scores of an arm minus those of its reference, seed by seed.
+    """Scores of an arm minus those of its reference, by ``Seeds`` or ``Evaluation``, in pairs.
 
     A reference without continuation seeds (the base) is subtracted from every run of its base seed,
     evaluated under the run's evaluation seed where the scores tell.
@@ -119,7 +119,7 @@ def paired_difference(
     """
     by_base: dict[int, list[float]] = {}
     for seeds, value in sorted(scores.items()):
-        of_base = cast(Key, (seeds[0], None, *seeds[2:]))
+        of_base = (seeds[0], None, *seeds[2:])
         other = reference.get(seeds, reference.get(of_base))
         if other is not None:
             by_base.setdefault(seeds[0], []).append(value - other)

@@ -134,7 +134,7 @@ def evaluate(task: Task) -> None:
     images = {name: read_digest(dataset.path) for name, dataset in subject.datasets.items()}
     heads = {
         name: {
-            "study": study.name,
+            "study": study.folder,
             "base": run.base,
             "arm": run.arm,
             "base_seed": run.base_seed,

@@ -17,7 +17,7 @@ from e2mc.study.parts import (
     Rows,
     ShippedCheckpoint,
 )
-from e2mc.study.reading import StudyError, load_config, load_study, read_config
+from e2mc.study.reading import StudyError, load_config, load_stages, load_study, read_config
 from e2mc.study.study import BASE_ARM, Run, Study
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Study",
     "StudyError",
     "load_config",
+    "load_stages",
     "load_study",
     "read_config",
 ]

@@ -66,7 +66,7 @@ class Config(Model):
     def resources(self, rule: str) -> Resources | None:
         """What a job of a rule gets from SLURM; None where its step runs in the rule's process.
 
-        A rule of one data set, such as ``evaluate_frozen_images``, gets what its kind does.
+        A rule of some paradigms, such as ``evaluate_frozen_linear_1``, gets what its kind does.
         """
         if self.launcher == "local":
             return None

@@ -307,10 +307,15 @@ class Arm(Model):
     params: dict[str, Any] = Field({}, description="of the only criterion")
     base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
     variant_of: Name | None = Field(None, description="arm whose criteria and params are taken")
-    reference: Name = Field("continued", description="arm it is compared with, seed by seed")
+    reference: Name = Field(
+        "continued", description="arm it is compared with, seed by seed; base: the base itself"
+    )
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
     lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
+    lr_factor: float = Field(
+        1.0, gt=0, description="times the recipe's learning rate; rates of single groups stay"
+    )
     method_params: dict[str, Any] = Field(
         {}, description="changes to the method's parameters, e.g. {objective: er}"
     )
@@ -396,13 +401,13 @@ class Seeds(Model):
     base: tuple[Seed, ...] = (0,)
     continuation: tuple[Seed, ...] = (0, 1, 2)
     evaluation: tuple[Seed, ...] = Field(
-        (0,),
+        default=(0,),
         min_length=1,
         description="of initial weights, order and views: a base is evaluated with all of them, a "
         "continued run with that which equals its own seed, or with the first",
     )
     same_order: bool = Field(
-        False,
+        default=False,
         description="quirk of the official evaluations: all evaluation seeds see the images in "
         "one order",
     )
@@ -420,12 +425,24 @@ class Seeds(Model):
         return self
 
 
+class RateSweep(Model):
+    """Learning rates compared without a criterion, before the weights of criteria are.
+
+    The rule: of each base the largest rate is taken that moves no column of the sweep by more than
+    ``within`` from the base itself.
+    """
+
+    rows: tuple[Rows, ...] = Field(description="base and arms that differ in their rate alone")
+    within: float = Field(gt=0, description="points of a score")
+
+
 class Sweep(Model):
     """Arms compared on the validation split, with seeds that no table reports."""
 
     rows: tuple[Rows, ...]
     columns: tuple[Name, ...]
     seeds: tuple[Seed, ...]
+    rates: RateSweep | None = Field(None, description="what is compared first")
 
 
 class Convergence(Model):

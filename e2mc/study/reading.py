@@ -42,6 +42,14 @@ def load_study(name: str) -> Study:
     return study
 
 
+def load_stages(study: Study) -> list[Study]:
+    """The stages of a study, in their order; their files lie beside its own."""
+    if not study.source.endswith((".yaml", ".yml")):
+        return [load_study(name) for name in study.stages]
+    beside = [Path(study.source).with_name(f"{name}.yaml") for name in study.stages]
+    return [load_study(str(path)) for path in beside]
+
+
 def load_config(content: dict[str, Any]) -> Config:
     """Checks the content of config.yaml (with what the command line changed).
 
@@ -185,6 +193,8 @@ def _explain(model: type[Model], problem: Any, where: str) -> str:
         name = problem["ctx"]["discriminator"].strip("'")
         tag = problem["ctx"]["tag"]
         return f"{where}: {key}.{name}: {name} {tag!r} does not exist, expected one of {known}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}: {key}: the key {problem['ctx']['discriminator']} is missing"
     message = expected(problem)
     found = ""
     if problem["type"] not in ("value_error", "missing"):

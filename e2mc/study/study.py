@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,19 @@ class Study(Model):
 
     name: Name
     title: str
+    results: Name | None = Field(
+        None,
+        description="folder in results/ that it shares with other studies, whose checkpoints and "
+        "scores it then uses; null: one of its own name",
+    )
+    stages: tuple[Name, ...] = Field(
+        (), description="studies that share the folder, in the order in which they are to be run"
+    )
+    targets: tuple[str, ...] | None = Field(
+        None,
+        description="tables and figures that `all` makes; null: table1, table2 and what shows "
+        "their results",
+    )
     templates: dict[str, Any] = Field({}, description="a place for YAML anchors; not read")
     data: Data
     backbone: str
@@ -90,6 +103,11 @@ class Study(Model):
     paradigms: dict[Name, AnyColumn]
     separability: Measured
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
+    extended: bool = Field(
+        True,
+        description="whether cells are made that the paper's tables leave blank; false: only its "
+        "own, and what their differences need",
+    )
     frozen_pass: FrozenPass = Field(
         FrozenPass(), description="how images pass a backbone that does not learn"
     )
@@ -130,14 +148,29 @@ class Study(Model):
         for name, item in self.arms.items():
             if name == BASE_ARM:
                 raise InputError("arms: 'base' is the base itself and cannot be defined")
-            expect_known(item.reference, self.arms, f"arms.{name}.reference: arm")
+            expect_known(item.reference, (BASE_ARM, *self.arms), f"arms.{name}.reference: arm")
             if item.variant_of is not None:
                 expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in itertools.chain(item.base_params, *(c.base_params for c in item.criteria)):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
         for name in self.arms:
             self._refuse_circle(name)
+        self._expect_references_in_the_sweep()
         return self
+
+    def _expect_references_in_the_sweep(self) -> None:
+        """Every candidate has what its gain is over."""
+        compared: dict[str, set[str]] = {}
+        for row in self.sweep_rows():
+            compared.setdefault(row.base, {BASE_ARM}).update(row.arms)
+        for base, arms in compared.items():
+            for arm in sorted(arms - {BASE_ARM}):
+                reference = self.arms[arm].reference
+                if reference not in arms and reference != arm:
+                    raise InputError(
+                        f"sweep: {arm} is compared with {reference}, which is not among the arms "
+                        f"of {base}: add it to them, or give {arm} another reference"
+                    )
 
     def _refuse_circle(self, arm: str) -> None:
         chain, origin = [arm], self.arms[arm].variant_of
@@ -159,11 +192,11 @@ class Study(Model):
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
-            for base in paradigm.base_protocol:
-                expect_known(base, self.bases, f"{where}.base_protocol: base")
+            for base_name in paradigm.base_protocol:
+                expect_known(base_name, self.bases, f"{where}.base_protocol: base")
             of_bases = {
-                f"{where}.base_protocol.{base}: ": self._column(name, base)
-                for base in paradigm.base_protocol
+                f"{where}.base_protocol.{base_name}: ": self._column(name, base_name)
+                for base_name in paradigm.base_protocol
             }
             for key, column in ({f"{where}.": paradigm} | of_bases).items():
                 try:
@@ -234,6 +267,8 @@ class Study(Model):
         yield "separability", (shown,), ()
         if self.sweep is not None:
             yield "sweep", self.sweep.rows, self.sweep.columns
+            if self.sweep.rates is not None:
+                yield "sweep.rates", self.sweep.rates.rows, ()
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
 
@@ -299,13 +334,19 @@ class Study(Model):
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
 
-        What is in memory takes minutes altogether; on disk each data set has a job of its own.
+        What is in memory takes minutes altogether. On disk those that learn from the same passes
+        over fresh views have a job of their own, and the others of each data set: a study that
+        asks for some of them makes no others, and studies with one folder have the same jobs.
         """
         jobs: dict[str, tuple[str, ...]] = {}
+        passes: dict[Hashable, str] = {}
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
             if isinstance(self.data, OnDisk) and rule == "evaluate_frozen":
-                rule = f"{rule}_{paradigm.dataset}"
+                own = paradigm.dataset
+                if paradigm.work(self.data.counts(paradigm.dataset)).streamed:
+                    own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)
+                rule = f"{rule}_{own}"
             jobs[rule] = (*jobs.get(rule, ()), name)
         return jobs | {
             "measure": ("separability", "embeddings"),
@@ -315,7 +356,8 @@ class Study(Model):
     @property
     def main_tables(self) -> list[str]:
         """The tables that ``all`` makes."""
-        return [name for name in ("table1", "table2") if name in self.tables]
+        wanted = ("table1", "table2") if self.targets is None else self.targets
+        return [name for name in wanted if name in self.tables]
 
     def continued_runs(self) -> list[Run]:
         """Every continued run of the main tables."""
@@ -335,6 +377,12 @@ class Study(Model):
     def epochs_of(self, base: str, arm: str) -> int:
         """Epochs of continued pre-training; 0 for the base itself."""
         return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
+
+    def sweep_rows(self) -> tuple[Rows, ...]:
+        """Every candidate of the sweep: those of its rates, and those of its weights."""
+        if self.sweep is None:
+            return ()
+        return (() if self.sweep.rates is None else self.sweep.rates.rows) + self.sweep.rows
 
     @property
     def instrument(self) -> Information:
@@ -370,8 +418,9 @@ class Study(Model):
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
             changes = {key: value for key, value in given.items() if value is not None}
-            if arm.lr is not None:
-                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
+            lr = arm.lr_factor * (arm.lr or recipe.optimizer.lr)
+            if lr != recipe.optimizer.lr:
+                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)
         of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
         return TrainingSpec(
             backbone=self.backbone,
@@ -459,8 +508,13 @@ class Study(Model):
     # --- where it is; the parts of a run may also be the wildcards of a rule ---
 
     @property
+    def folder(self) -> str:
+        """Its folder in results/, by which its results are told from those of other studies."""
+        return self.results or self.name
+
+    @property
     def root(self) -> Path:
-        return Path("results") / self.name
+        return Path("results") / self.folder
 
     def dataset_path(self, dataset: str) -> Path:
         return self.root / "data" / f"{dataset}.pt"
@@ -482,12 +536,6 @@ class Study(Model):
     def log_path(self, run: Run) -> Path:
         """Every term of a run's loss, step by step."""
         return self.trained_path(run).with_name("training.csv")
-
-    def table_results(self, name: str) -> list[Path]:
-        """Every result file of a table."""
-        table = self.tables[name]
-        runs = self.runs(table.rows)
-        return [self.result_path(run, column) for run in runs for column in table.columns]
 
     def information_path(self, run: Run) -> Path:
         """What was measured along the training of a run."""

@@ -11,7 +11,8 @@ import pytest
 
 from e2mc import progress
 from e2mc.cli import main, make_parser
-from e2mc.study import load_study
+from e2mc.steps import evaluation
+from e2mc.study import Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -49,7 +50,11 @@ def commands(parser=None, before=()):
         ),
         (["table", "table9"], "table 'table9' does not exist, expected one of table1, table2"),
         (["table", "table1"], r"no result of table1 is there \(e.g. results/fashion/evaluations/"),
-        (["separability", "--base", "swav_long", "--arm", "base"], "run `e2mc data"),
+        (["separability", "--base", "swav_long", "--arm", "base"], "checkpoint .* is missing"),
+        (
+            ["separability", "--study", "smoke", "--base", "swav_long", "--arm", "base"],
+            "images.pt does not exist: run `e2mc data --study smoke` first",
+        ),
         (
             ["separability", "--study", "paper", "--base", "vicreg", "--arm", "base"],
             "images.pt does not exist: run `e2mc check-data --study paper` first",
@@ -83,7 +88,7 @@ def configure(old, new):
 
 
 def test_base_is_the_one_that_the_configuration_names(capsys):
-    trained = load_study("fashion").retrained_path("vicreg", 0)
+    trained = load_study("fashion").trained_path(Run("vicreg", "base", 0, None))
     trained.parent.mkdir(parents=True)
     trained.touch()
     command = ["continue", "--base", "vicreg", "--arm", "e2mc"]
@@ -165,7 +170,7 @@ def some_results(tmp_path):
             "continuation_seed": run.continuation_seed,
             "paradigm": "linear_1",
             "scores": [score | {"probe_seed": 0, "value": 80.0 + (run.arm == "e2mc")}],
-            "spec_hash": "0" * 12,
+            "decided_by": evaluation.decided_by(study, run, "linear_1"),
             "code": {"evaluation": "0" * 12},
             "device": "cpu",
             "wall_seconds": 1.0,
@@ -192,6 +197,17 @@ def test_table_from_what_is_there(some_results, capsys):
     assert json.loads(capsys.readouterr().out) == ["results/fashion/tables/table1.md"]
 
 
+def test_result_of_another_weight_is_not_shown(some_results, capsys):
+    path = load_study("fashion").result_path(Run("vicreg", "e2mc", 0, 1), "linear_1")
+    record = json.loads(path.read_text())
+    record["decided_by"]["training"]["criteria"][0]["params"]["entropy_weight"] = 7.0
+    path.write_text(json.dumps(record))
+    assert main(["table", "table1"]) == 1
+    error = capsys.readouterr().err
+    assert f"{path} was made with training.criteria.0.params.entropy_weight 7.0, the" in error
+    assert error.count("\n") == 1 and not Path("results/fashion/tables").exists()
+
+
 def test_report_needs_a_finished_study(tmp_path, capsys):
     (tmp_path / "Snakefile").write_text("rule all:\n    input: 'nothing.txt'\n")
     assert main(["report"]) == 1
@@ -205,7 +221,10 @@ def test_estimate(capsys):
     assert main(["estimate", "--study", "paper", "--rate", *rates, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rates"] == "given, not measured"
-    assert told["rows"][-1]["table"] == "together" and told["rows"][-1]["GPU-hours"] > 100
+    costs = {row["table"]: row["GPU-hours"] for row in told["rows"] if not row["base"]}
+    assert 0 < costs["sweep"] < costs["together"] < costs["everything"]
+    assert costs["stage paper-first"] + costs["stage paper"] == pytest.approx(costs["together"])
+    assert costs["stage paper-er"] is None and "no rate for byol" in told["unknown"][0]
 
 
 def test_inspect(capsys):

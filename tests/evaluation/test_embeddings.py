@@ -8,7 +8,12 @@ import torch
 from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
-from e2mc.evaluation.embeddings import embedding_statistics, sample_embeddings
+from e2mc.evaluation.embeddings import Embeddings, embedding_statistics, sample_embeddings
+from e2mc.evaluation.metrics import (
+    covariance_spectrum,
+    effective_rank,
+    power_law_exponent,
+)
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 
@@ -115,3 +120,41 @@ def test_a_missing_head_is_named():
     del made.model["prototypes.weight"]
     with pytest.raises(CheckpointError, match=r"method swav .*prototypes\.weight is missing"):
         made.load_method()
+
+
+def test_paradigm_measures_embeddings_and_features_of_the_test_images(subject):
+    paradigm = Embeddings(batch_size=12, mapping="logistic")
+    found = paradigm.score(subject, "embeddings")
+    test = subject.splits("images").test
+    options = {"normalisation": subject.normalisation, "batch_size": 12}
+    z = sample_embeddings(subject.method(), test, subject.views[0], **options)
+    assert z.shape == (36, 16)
+    expected, details = embedding_statistics(z, "logistic")
+    assert found.scores[: len(expected)] == expected and found.details == details
+    assert details["mapping"] == "logistic"
+    # effective ranks of both, as RankMe and alpha-ReQ have them
+    names = ("rankme", "alpha_req")
+    ranks = {(s["metric"], s["features"]): s["value"] for s in found.scores if s["metric"] in names}
+    features, _ = subject.known("images", "test")
+    assert ranks.keys() == {(name, f) for name in names for f in ("raw", "embeddings")}
+    for kind, values in (("raw", features), ("embeddings", z)):
+        spectrum = torch.linalg.svdvals((values - values.mean(dim=0)).double()).square()
+        expected = effective_rank(spectrum.sqrt()), power_law_exponent(spectrum)
+        assert (ranks["rankme", kind], ranks["alpha_req", kind]) == pytest.approx(
+            expected, rel=1e-4
+        )
+        assert 1 < ranks["rankme", kind] < values.shape[1]
+
+
+def test_rankme_is_that_of_the_centred_singular_values():
+    features = normal(n=300, d=10) @ torch.randn(10, 10, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
+    p = values / values.sum()
+    expected = float(torch.exp(-(p * p.log()).sum()))
+    assert effective_rank(covariance_spectrum(features).sqrt()) == pytest.approx(expected)
+
+
+def test_what_the_paradigm_says_of_itself():
+    paradigm = Embeddings(batch_size=256)
+    assert paradigm.values() == {"batch_size": 256, "mapping": "normal"}
+    assert paradigm.on_embeddings and paradigm.job == "measure" and paradigm.dataset == "images"

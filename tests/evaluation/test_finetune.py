@@ -7,7 +7,8 @@ from torch import nn
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, PlainView
 from e2mc.evaluation.epochs import EpochState
-from e2mc.evaluation.finetune import FineTuneProtocol, fine_tune
+from e2mc.evaluation.finetune import FineTune, FineTuneProtocol, fine_tune
+from e2mc.evaluation.paradigm import Counts, Work
 from e2mc.progress import Interrupted
 
 GREY = Normalisation((0.5,), (0.5,))
@@ -145,3 +146,39 @@ def test_running_out_of_gpu_memory_says_what_to_try(monkeypatch):
     monkeypatch.setattr("e2mc.evaluation.finetune.F.cross_entropy", no_memory)
     with pytest.raises(RuntimeError, match="fine-tune on 16 images at once: try batch_size: 8"):
         tune(Tiny())
+
+
+PROTOCOL = FineTuneProtocol(epochs=3, batch_size=8, crop_scale=(0.5, 1.0))
+COUNTS = Counts(train=60, validation=24, test=36, lists={"1percent": 8})
+
+
+def test_paradigm_trains_a_head_and_the_backbone_for_each_draw_of_labels(subject):
+    paradigm = FineTune(label="x", fraction=0.5, label_seeds=(0, 2), protocol=PROTOCOL)
+    found = paradigm.score(subject, "semisup")
+    splits, data = subject.splits("images"), subject.datasets["images"]
+    expected = []
+    for seed, subset in paradigm.subsets(splits).items():
+        scores, details = fine_tune(
+            subject.backbone,
+            splits.train,
+            subset,
+            splits.validation,
+            splits.test,
+            protocol=PROTOCOL,
+            normalisation=data.normalisation,
+            view=data.view,
+            seed=seed,
+        )
+        expected += scores
+        assert found.details[str(seed)] == details and details["labels"] == 30
+    assert found.scores == expected
+    assert {score["probe_seed"] for score in found.scores} == {0, 2}
+    assert paradigm.job == "evaluate_fine_tuned" and paradigm.selects_epochs
+
+
+def test_work_is_epochs_over_the_labels_and_looks_at_the_held_out_images():
+    paradigm = FineTune(label="x", label_list="1percent", protocol=PROTOCOL)
+    looks = 3 // PROTOCOL.validate_every + (3 % PROTOCOL.validate_every > 0)
+    assert paradigm.work(COUNTS) == Work(trained=3 * 8, looked_at=looks * 24)
+    without = Counts(train=60, validation=0, test=36, lists={"1percent": 8})
+    assert paradigm.work(without).looked_at == looks * 36

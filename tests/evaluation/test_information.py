@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from e2mc.data.images import ImageSet
+from e2mc.checkpoints.checkpoint import Checkpoint
+from e2mc.data.images import ImageSet, Splits
 from e2mc.data.source import Batch
-from e2mc.data.views import Normalisation, ViewRecipe
+from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.entropy import mapped_entropy
-from e2mc.evaluation.information import Instrument, information, measure_method
+from e2mc.evaluation.information import Information, information
+from e2mc.evaluation.subject import DataSet, Subject
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 from e2mc.sphere import entropy, reconstruction
@@ -34,7 +36,8 @@ def method():
 
 
 def take(method, images, count=64):
-    return measure_method(method, images, VIEWS, Normalisation((0.3,), (0.3,)), Instrument(count))
+    instrument = Information(images=count)
+    return instrument.measure(method, images, VIEWS, Normalisation((0.3,), (0.3,)))
 
 
 def test_values_are_those_of_the_criteria():
@@ -76,7 +79,35 @@ def test_images_that_lie_class_by_class_all_take_part(method, images, monkeypatc
     assert torch.cat([batch.indices for batch in shown]).tolist() == [0, 19, 39, 59, 79]
 
 
-@pytest.mark.parametrize(("params", "message"), [((1,), "at least 2"), ((8, 0.0), "positive")])
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"images": 1}, "images must be at least 2, found 1"),
+        ({"kappa": 0.0}, "kappa must be positive, found 0"),
+        ({"kappa": float("nan")}, "kappa must be positive, found nan"),
+    ],
+)
 def test_wrong_instruments_raise(params, message):
     with pytest.raises(ValueError, match=message):
-        Instrument(*params)
+        Information(**params)
+
+
+def test_paradigm_measures_the_training_images(method, images, tmp_path):
+    kept = {k: v for k, v in method.state_dict().items() if k not in method.run_state}
+    Checkpoint("resnet-small", 1, "swav", SWAV, kept, epochs=1).save(tmp_path / "a.pt")
+    other = images.subset(torch.arange(10))
+    Splits(images, other, other).save(tmp_path / "images.pt")
+    grey = Normalisation((0.3,), (0.3,))
+    datasets = {"images": DataSet(tmp_path / "images.pt", PlainView(28), grey)}
+    subject = Subject(tmp_path / "a.pt", datasets, "cpu", views=VIEWS, normalisation=grey)
+    found = Information(images=64).score(subject, "information")
+    expected = take(method, images)
+    assert {score["metric"]: score["value"] for score in found.scores} == pytest.approx(
+        expected, rel=1e-4, abs=1e-6
+    )
+    assert all((s["split"], s["features"]) == ("train", "embeddings") for s in found.scores)
+
+
+def test_what_it_says_of_itself():
+    assert Information().values() == {"images": 512, "kappa": 10.0}
+    assert Information.on_embeddings and Information.job == "measure"

@@ -6,7 +6,10 @@ import torch
 from e2mc.evaluation.metrics import (
     covariance_spectrum,
     effective_rank,
+    power_law_exponent,
     rank_summary,
+    score,
+    summary_of_covariance,
     topk_accuracy,
 )
 
@@ -42,3 +45,52 @@ def test_rank_summary_counts_dead_dimensions():
     summary = rank_summary(features)
     assert summary["dead_dimensions"] == 2
     assert 3.8 < summary["effective_rank"] <= summary["rankme"] <= 4.000001
+
+
+def test_rank_summary_of_the_covariance_is_that_of_the_features():
+    features = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).double()
+    features[:, 2] = 1.0
+    found = summary_of_covariance(torch.cov(features.T))
+    assert found == pytest.approx(rank_summary(features)) and found["dead_dimensions"] == 1
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("count", [3, 12, 21, 22, 40, 128, 2048])
+def test_exponent_of_an_exact_power_law(alpha, count):
+    spectrum = 7.0 * torch.arange(1, count + 1, dtype=torch.float64) ** -alpha
+    assert power_law_exponent(spectrum) == pytest.approx(alpha, abs=1e-9)
+    assert power_law_exponent(1e-6 * spectrum) == pytest.approx(alpha, abs=1e-9)
+
+
+def test_exponent_is_weighted_least_squares_from_the_11th_to_the_50th():
+    import numpy as np
+
+    generator = torch.Generator().manual_seed(0)
+    spectrum = torch.rand(128, generator=generator).double().sort(descending=True).values
+    ranks = np.arange(11, 51)
+    # polyfit multiplies residuals by w, so that squares are weighted by 1 / rank
+    slope, _ = np.polyfit(np.log(ranks), np.log(spectrum[10:50].numpy()), 1, w=ranks**-0.5)
+    assert power_law_exponent(spectrum) == pytest.approx(-slope)
+    changed = spectrum.clone()
+    changed[:10] *= 100
+    changed[50:] /= 100
+    assert power_law_exponent(changed) == pytest.approx(-slope)
+
+
+def test_exponent_leaves_out_eigenvalues_that_are_nothing():
+    power = torch.arange(1, 31, dtype=torch.float64) ** -1.5
+    padded = torch.cat((power, torch.full((98,), 1e-20, dtype=torch.float64)))
+    assert power_law_exponent(padded) == pytest.approx(1.5)
+    assert power_law_exponent(torch.tensor([3.0, 0.0, 0.0])) == 0
+    assert power_law_exponent(torch.zeros(5)) == 0
+
+
+def test_score_names_all_that_tells_it_from_others():
+    assert score("top1", 1.5, split="validation", selection="best", probe_seed=3) == {
+        "metric": "top1",
+        "value": 1.5,
+        "features": "raw",
+        "selection": "best",
+        "probe_seed": 3,
+        "split": "validation",
+    }

@@ -9,7 +9,7 @@ from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.evaluation.epochs import EpochState
 from e2mc.evaluation.features import CachedFeatures, ViewFeatures, extract_features
 from e2mc.evaluation.heads import LinearProtocol, StackedHeads, schedule_factor
-from e2mc.evaluation.linear import HeldOut, Probe, linear_probe, train_probes
+from e2mc.evaluation.probes import HeldOut, Probe, linear_probe, train_probes
 from e2mc.progress import Interrupted
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2mc.evaluation.separability import (
+    Separability,
     class_separation,
     cosine_histograms,
     cover_share,
@@ -194,3 +195,18 @@ def test_separability_scores():
     assert {s["metric"] for s in scores} == {"auc", "class_r2", "margin_capacity"}
     assert set(details) == {"cosine", "labelings", "rank"}
     assert (scores, details) == separability(features, labels, labelings=5)
+
+
+def test_paradigm_scores_the_features_of_the_test_images(subject, monkeypatch):
+    found = []
+
+    def noted(features, labels):
+        found.append((features, labels))
+        return [], {"n": len(labels)}
+
+    monkeypatch.setattr("e2mc.evaluation.separability.separability", noted)
+    assert Separability().score(subject, "separability").details == {"n": 36}
+    [(features, labels)] = found
+    expected = subject.known("images", "test")
+    assert torch.equal(features, expected[0]) and torch.equal(labels, expected[1])
+    assert Separability().values() is None  # there is nothing to choose

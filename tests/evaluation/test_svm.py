@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2mc.evaluation.svm import SVMProtocol, precision_envelope_ap, svm_probe
+from e2mc.data.images import ImageSet, Splits
+from e2mc.evaluation.paradigm import Counts
+from e2mc.evaluation.svm import SVM, SVMProtocol, precision_envelope_ap, svm_probe
 
 
 def envelope_by_definition(scores, targets):
@@ -158,3 +160,29 @@ def test_fits_in_processes_equal_fits_one_after_another(monkeypatch):
     monkeypatch.setattr("e2mc.evaluation.svm.WORTH_A_PROCESS", 1)
     monkeypatch.setattr("e2mc.evaluation.svm.usable_cores", lambda: 2)
     assert svm_probe(*data, protocol) == expected
+
+
+def test_paradigm_is_scored_on_spatial_features_of_another_data_set(splits, new_subject):
+    def scenes_of(images, seed):
+        labels = torch.rand(len(images), 3, generator=torch.Generator().manual_seed(seed)) < 0.5
+        return ImageSet(images.images, labels.to(torch.uint8), ("a", "b", "c"))
+
+    train, validation, test = (
+        scenes_of(part, seed)
+        for seed, part in enumerate((splits.train, splits.validation, splits.test))
+    )
+    subject = new_subject(splits, scenes=Splits(train, validation, test))
+    paradigm = SVM(label="x", dataset="scenes", protocol=SVMProtocol(costs=(0.1, 1.0)))
+    found = paradigm.score(subject, "map")
+    features, labels = subject.known("scenes", "train", spatial=True)
+    assert features.shape == (60, 4 * subject.backbone.feature_dim)
+    test_features, test_labels = subject.known("scenes", "test", spatial=True)
+    expected = svm_probe(features, labels, test_features, test_labels, paradigm.protocol)
+    assert (found.scores, found.details) == expected
+    assert {score["metric"] for score in found.scores} == {paradigm.metric}
+
+
+def test_work_is_spatial_features():
+    counts = Counts(train=9, validation=0, test=4, lists={})
+    work = SVM(label="x", dataset="voc07", protocol=SVMProtocol()).work(counts)
+    assert work.features == {("voc07", "train", True), ("voc07", "test", True)}

@@ -207,7 +207,7 @@ def take_steps(made, steps, tmp_path):
         schedule=ScheduleSpec("constant"),
         epochs=1,
         batch_size=len(steps[0][0]),
-        criterion=Component("e2mc", {"batch_size": NOMINAL} | epsilon),
+        criteria=(Component("e2mc", {"batch_size": NOMINAL} | epsilon),),
         restore_optimizer=made.name == "vicreg",
     )
     pretrain(spec, FixedViews(steps), tmp_path / "ours.pt", start=made.start)

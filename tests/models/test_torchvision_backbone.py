@@ -84,7 +84,7 @@ def test_options():
     [
         (
             "resnet18?zero_init=true",
-            "resnet18 has no option 'zero_init', expected zero_init",
+            "resnet18 has no option 'zero_init', expected one of z",
         ),
         ("resnet18?weights=DEFAULT", "option 'weights' cannot be set: the weights are those of"),
         ("inception_v3?aux_logits=true", "option 'aux_logits' cannot be set: classifiers"),

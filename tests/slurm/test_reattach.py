@@ -17,6 +17,7 @@ def submissions(folder):
 
 
 def test_ended_in_each_way(cluster, tmp_path):
+    steps = 50  # seconds: the first job runs until the last one has started, on a busy machine too
     ways = {
         "killed": (signal.SIGKILL, "cancel", True),
         "terminal closed": (signal.SIGHUP, "cancel", True),
@@ -26,7 +27,7 @@ def test_ended_in_each_way(cluster, tmp_path):
     }
     outputs = {way: tmp_path / way / "out" for way in ways}
     first = {
-        way: cluster.drive("count", outputs[way], 25, 1, resources={"on_interrupt": choice})
+        way: cluster.drive("count", outputs[way], steps, 1, resources={"on_interrupt": choice})
         for way, (_, choice, _) in ways.items()
     }
     jobs = {way: cluster.running(outputs[way]) for way in ways}
@@ -37,15 +38,15 @@ def test_ended_in_each_way(cluster, tmp_path):
     left = {way for way, job in jobs.items() if cluster.queue().get(job) == "RUNNING"}
     assert left == {way for way, (_, _, stays) in ways.items() if stays}
 
-    again = {way: cluster.drive("count", output, 25, 1) for way, output in outputs.items()}
+    again = {way: cluster.drive("count", output, steps, 1) for way, output in outputs.items()}
     for way, process in again.items():
         shown = cluster.finish(process)
         assert ("makes out already" in shown) == (way in left), way
         assert "loaded besides: []" in outputs[way].with_name("out.log").read_text()
-        assert outputs[way].read_text().startswith("25 steps")
+        assert outputs[way].read_text().startswith(f"{steps} steps")
         assert len(submissions(outputs[way].parent)) == (1 if way in left else 2)
     for way in left:
-        assert outputs[way].read_text() == "25 steps, started at ['0']"
+        assert outputs[way].read_text() == f"{steps} steps, started at ['0']"
 
 
 def test_finished_meanwhile(cluster, tmp_path):

@@ -121,7 +121,10 @@ RELEASED = {"kind": "released", "format": "vicreg", "epochs": 100}
 def test_download_is_decided_by_its_address_and_hash():
     study = study_with(checkpoint=RELEASED | {"url": "https://example.org/a.pth"})
     task = download_task(study, "vicreg")
-    assert task.decides == {"url": "https://example.org/a.pth", "sha256": None}
+    assert task.decides == {"url": "https://example.org/a.pth"}
+    # where a file comes from makes no difference where it is known by its hash
+    known = RELEASED | {"url": "https://example.org/b.pth", "sha256": "0" * 64}
+    assert download_task(study_with(checkpoint=known), "vicreg").decides == {"sha256": "0" * 64}
     assert task.output("original") == study.download_path("vicreg")
     assert task.inputs == {} and task.code == {}  # whatever fetches it, it is checked
     with pytest.raises(InputError, match="base 'simsiam' of study fashion is no released"):

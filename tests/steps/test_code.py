@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2mc.criteria import CRITERIA
-from e2mc.criteria.mmcr import MMCR
+from e2mc.criteria.e2mc import E2MC
 from e2mc.evaluation import PARADIGMS
 from e2mc.methods import METHODS
 from e2mc.reporting import parts
@@ -220,7 +220,7 @@ def test_numbers_of_the_paper_belong_to_the_tables():
 
 
 def test_criterion_of_another_package_has_a_version(monkeypatch):
-    class Mine(MMCR):
+    class Mine(E2MC):
         """A criterion that lives outside the package."""
 
     study = load_study("fashion")

@@ -9,8 +9,7 @@ from e2mc import progress
 from e2mc.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from e2mc.data.images import ImageSet
 from e2mc.data.views import Normalisation, ViewRecipe
-from e2mc.evaluation import information as evaluation
-from e2mc.evaluation.information import Instrument
+from e2mc.evaluation.information import Information
 from e2mc.optim import OptimizerSpec, ScheduleSpec
 from e2mc.progress import Interrupted
 from e2mc.training import loop
@@ -369,9 +368,7 @@ def test_measuring_changes_nothing_of_the_training(method, images, tmp_path):
     spec = spec_of(method)
 
     def measure(model):
-        return evaluation.measure_method(
-            model, images, spec.views, spec.normalisation, Instrument(images=40)
-        )
+        return Information(images=40).measure(model, images, spec.views, spec.normalisation)
 
     pretrain(spec, images, tmp_path / "a" / "checkpoint.pt")
     pretrain(spec, images, tmp_path / "b" / "checkpoint.pt", measure=measure)

@@ -7,10 +7,13 @@ import threading
 import pytest
 import torch
 import yaml
+from checkouts import expect_recorded
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
+from e2mc.steps.checkpoints import download_task
+from e2mc.study import load_study
 
 
 def study_with(checkout, checkpoint):
@@ -99,6 +102,8 @@ def test_released_checkpoint_of_another_network(checkout, served):
     assert done.returncode != 0
     assert "is not a released swav checkpoint: expected nothing but tensors, found" in done.stdout
     assert (checkout.folder / "results/own/bases/swav_long/released.pth.source.json").exists()
+    task = download_task(load_study(str(checkout.folder / study)), "swav_long")
+    expect_recorded(checkout.recorded()[task.outputs["original"]], task)
 
 
 def test_released_checkpoint_that_is_not_there(checkout, served):

@@ -1,5 +1,7 @@
 """Every command and every example of the documentation runs."""
 
+import csv
+import math
 import re
 import shlex
 import shutil
@@ -10,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from e2mc.cli import main, make_parser
+from e2mc.reporting.layout import signed
+from e2mc.reporting.tables import MARKS
+from e2mc.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")]
@@ -75,6 +80,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
         if getattr(options, "study", None) == "paper" and NOT_HERE & {*words}:
             return
         monkeypatch.chdir(request.getfixturevalue("copy_of_finished").folder)
+        if words[0] == "estimate" and "--rate" not in words:
+            # it would measure for minutes, which tests/cli/test_measuring.py does in seconds
+            kinds = ("vicreg", "swav", "simsiam", "features", "fine-tuning")
+            words += ["--rate", *(f"{kind}=900" for kind in kinds)]
         if getattr(options, "study", None) == "fashion":
             words += ["--study", "smoke"]  # the same, in seconds
         if getattr(options, "launcher", "local") == "slurm":
@@ -97,6 +106,37 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def small_table():
+    """What the README shows of Table 1: E2MC − continued of every base in every column."""
+    study = load_study("fashion")
+    with (REPOSITORY / "docs/fashion/table1.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "e2mc"]
+    rows = [row for row in rows if row["features"] == "raw"]
+    columns = [study.paradigms[name].label for name in dict.fromkeys(row["column"] for row in rows)]
+    lines = [
+        f"| E2MC − continued | {' | '.join(columns)} |",
+        f"| :-- |{' --: |' * len(columns)}",
+    ]
+    for base in dict.fromkeys(row["base"] for row in rows):
+        cells = []
+        for row in rows:
+            if row["base"] == base:
+                difference = float(row["difference"])
+                sign = 0 if row["within_noise"] == "True" else math.copysign(1, difference)
+                cells.append(f"{signed(difference)} {MARKS[sign]}")
+        lines.append(f"| {study.bases[base].label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def test_readme_shows_what_was_measured(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    readme = (REPOSITORY / "README.md").read_text()
+    assert small_table() in readme, f"README.md should have\n{small_table()}"
+    verdict = (REPOSITORY / "docs/fashion/table1.md").read_text()
+    [said] = re.findall(r"In all \d.*?(?= On whitened features|$)", verdict, re.MULTILINE)
+    assert said in readme, f"README.md should have\n{said}"
 
 
 class Extended:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import trees
-import yaml
+from checkouts import expect_recorded
+
+from e2mc.steps.data import index_task
+from e2mc.study import load_study, read_config
 
 ROOT = "results/on-disk"
 STUDY = "studies/on-disk.yaml"
@@ -15,21 +17,7 @@ STUDY = "studies/on-disk.yaml"
 
 def with_images(checkout):
     """Adds the study, the generated images and their folders to a checkout."""
-    folder = checkout.folder
-    (folder / STUDY).write_bytes((Path(__file__).parent / "on_disk.yaml").read_bytes())
-    trees.imagenet(folder / "images/imagenet", train=12)
-    trees.inaturalist(folder / "images/inat")
-    trees.voc(folder / "images/voc")
-    (folder / "lists").mkdir()
-    trees.label_list(folder / "lists/1percent.txt", 4, 2)
-    trees.label_list(folder / "lists/10percent.txt", 4, 4)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["data_folders"] = {
-        "imagenet": "images/imagenet",
-        "inaturalist-2018": "images/inat",
-        "voc2007": "images/voc",
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    trees.study_on_disk(checkout.folder)
     return checkout
 
 
@@ -92,11 +80,22 @@ def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
     with_images(checkout)
     jobs = checkout.jobs("table1", study=STUDY)
     runs = 3
-    for group in ("images", "inat18", "voc07"):
+    for group in ("linear_1", "inat18_top1", "voc07"):
         assert jobs[f"evaluate_frozen_{group}"] == runs
-    assert "evaluate_frozen_held_out" not in jobs
+    assert not any("held_out" in name for name in jobs)
     assert jobs["index_data"] == 3 and jobs["evaluate_fine_tuned"] == runs
     assert checkout.jobs("check_data", study=STUDY) == {"check_data": 1, "index_data": 4}
+
+
+def test_lists_are_made_by_the_tasks_of_their_data_sets(checkout, monkeypatch):
+    with_images(checkout)
+    done = checkout.snakemake("--cores", "1", "check_data", study=STUDY)
+    assert done.returncode == 0, done.stdout
+    monkeypatch.chdir(checkout.folder)
+    study, folders = load_study(STUDY), read_config().data_folders
+    for name, images in study.data.sets.items():
+        task = index_task(study, name, folders[images.format])
+        expect_recorded(checkout.recorded()[task.outputs["index"]], task)
 
 
 def test_missing_folder_is_one_sentence(checkout):

@@ -12,6 +12,7 @@ PRETRAINING = once(
 
 
 rule download_base:
+    "a released checkpoint"
     output:
         original=kept("downloads", STUDY.download_path("{base}")),
     log:
@@ -35,6 +36,7 @@ rule download_base:
 
 
 rule convert_base:
+    "a released checkpoint, or one of your own, in this package's format"
     input:
         unpack(task_inputs(CONVERSION)),
     output:
@@ -60,6 +62,7 @@ rule convert_base:
 
 
 rule pretrain_base:
+    "a base from random weights"
     input:
         unpack(task_inputs(PRETRAINING)),
     output:
@@ -87,6 +90,7 @@ rule pretrain_base:
 
 
 rule bases:
+    "every base: converted, or trained from random weights"
     input:
         [STUDY.converted_path(base) for base in CONVERTED],
         [

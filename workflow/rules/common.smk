@@ -8,21 +8,21 @@ from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
+from e2mc.cli.estimate import price
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
-from e2mc.errors import ExpectedError
-from e2mc.reporting import made, parts
+from e2mc.errors import ExpectedError, InputError
+from e2mc.reporting import made, parts, report_targets
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_task, to_score
-from e2mc.steps.reporting import part_task, report_task
+from e2mc.steps.reporting import part_task, report_path, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (
     BASE_ARM,
     OnDisk,
     ReleasedCheckpoint,
     Run,
-    StudyError,
     load_config,
     load_study,
 )
@@ -59,7 +59,9 @@ DAG.bfs = downstream
 try:
     CONFIG = load_config(config)
     STUDY = load_study(CONFIG.study)
-except StudyError as error:
+    PARTS = parts(STUDY)
+    MADE = {full: made(STUDY, full=full) for full in (False, True)}
+except InputError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = STUDY.root
@@ -82,8 +84,11 @@ ON_IMAGES = (
     if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
-PARTS = parts(STUDY)
 MOST_VALUES = 250  # that Snakemake compares one by one
+
+
+# of all jobs with `--software-deployment-method apptainer`; envs/e2mc.def makes it
+container: "envs/e2mc.sif"
 
 
 def run_of(wildcards):
@@ -257,16 +262,28 @@ def shown(part):
     return outputs
 
 
+def about(part):
+    """What a part shows, for ``snakemake --list``."""
+    if part.name in STUDY.tables:
+        return STUDY.tables[part.name].title
+    labels = dict.fromkeys(part.labels(STUDY).values())
+    return ", ".join(labels) or ", ".join(str(path) for path in part.outputs(STUDY).values())
+
+
 def stop(sentence):
     """The input of a target that the study does not have."""
 
     def missing(wildcards):
-        raise WorkflowError(sentence)
+        # of an exception Snakemake would show the lines of these files too
+        logger.error(sentence)
+        raise SystemExit(1)
 
     return missing
 
 
 onstart:
+    if ON_DISK:
+        logger.info(price(STUDY, CONFIG.keep))
     if SUBMITS:
         forward_signals()
 

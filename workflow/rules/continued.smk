@@ -3,6 +3,7 @@ CONTINUED = training_outputs(STUDY, ANY_RUN)
 
 
 rule continue_pretraining:
+    "a base after some more epochs, with or without a criterion"
     input:
         unpack(task_inputs(CONTINUATION)),
     output:

@@ -4,6 +4,7 @@ if ON_DISK:
     )
 
     rule index_data:
+        "the list of the images of a data set on disk"
         output:
             # what depends on an index depends on what it lists: an equal one is left as it is
             index=update(STUDY.dataset_path("{dataset}")),
@@ -32,6 +33,7 @@ else:
     )
 
     rule prepare_data:
+        "the images of the study in memory"
         output:
             **{name: update(path) for name, path in DATASETS.items()},
         log:
@@ -53,5 +55,6 @@ else:
 
 
 rule check_data:
+    "every data set, counted and checked"
     input:
         **DATASETS,

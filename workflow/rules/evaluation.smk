@@ -28,3 +28,5 @@ for job, paradigms in STUDY.evaluation_jobs().items():
             "Scoring {wildcards.base} {wildcards.arm} {wildcards.seeds}: {params.scored}"
         script:
             "../scripts/run.py"
+
+    workflow.get_rule(job).docstring = f"scores of a checkpoint: {', '.join(paradigms)}"

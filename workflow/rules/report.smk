@@ -23,6 +23,8 @@ for part in present(PARTS).values():
         script:
             "../scripts/run.py"
 
+    workflow.get_rule(part.name).docstring = about(part)
+
 
 for part in [part for part in PARTS.values() if part.lacking(STUDY)]:
 
@@ -32,6 +34,8 @@ for part in [part for part in PARTS.values() if part.lacking(STUDY)]:
         input:
             stop(part.lacking(STUDY)),
 
+    workflow.get_rule(part.name).docstring = part.lacking(STUDY)
+
 
 for target, full in {"report": False, "full_report": True}.items():
 
@@ -40,9 +44,9 @@ for target, full in {"report": False, "full_report": True}.items():
             target
         input:
             rules.all.input,
-            files_of(made(STUDY, full=full)),
+            files_of(MADE[full]),
         output:
-            html=ROOT / f"{target}.html",
+            html=report_path(STUDY, full),
         log:
             ROOT / f"logs/{target}.log",
         conda:
@@ -57,8 +61,13 @@ for target, full in {"report": False, "full_report": True}.items():
         script:
             "../scripts/run.py"
 
+    workflow.get_rule(target).docstring = (
+        f"one HTML file of {' '.join(report_targets(STUDY, full=full))}"
+    )
+
 
 rule er:
+    "entropy and reconstruction during training, and how stable it is"
     input:
         files_of(present({name: PARTS[name] for name in ("information", "stability")}))
         or stop(PARTS["information"].lacking(STUDY)),
