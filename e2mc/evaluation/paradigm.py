@@ -104,6 +104,11 @@ class Paradigm:
         return ("raw",)
 
     @property
+    def tells_by_rate(self) -> bool:
+        """Whether its details have what heads of several rates reach, see ``rates``."""
+        return False
+
+    @property
     def remark(self) -> str:
         """What a table says of it beside its protocol's name, in a sentence; empty for nothing."""
         return ""

@@ -111,7 +111,7 @@ class Probe(Learner):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         weight = self.heads.weight
-        self._accuracy = torch.full(weight.shape[::3], -1.0, device=labels.device)
+        self._accuracy = torch.full(weight.shape[::3], -1.0, device=weight.device)
         self._best, self._best_weight = self._accuracy.clone(), weight.clone()
         self._best_epoch = torch.zeros_like(self._best, dtype=torch.long)
 
