@@ -275,7 +275,7 @@ class _Prices:
     def row(self, wanted: _Wanted) -> dict[str, float]:
         """The numbers of a row."""
         models = {run: self.model(run.base, run.arm) for run in wanted.runs}
-        scores = {job: self.scoring(job[0].base, job[1]) for job in wanted.jobs}
+        scores = {job: self.scoring(job[0].base, job[0].arm, job[1]) for job in wanted.jobs}
         costs = [*models.values(), *scores.values()]
         chains: dict[Hashable, tuple[float, Hashable]] = {}
         for run, cost in models.items():
@@ -311,10 +311,11 @@ class _Prices:
         published = self.bytes(base, checkpoint.format != "swav")
         return converted + (published if "downloads" in self.keep else 0)
 
-    def _scoring(self, base: str, job: str) -> _Cost:
+    def _scoring(self, base: str, arm: str, job: str) -> _Cost:
         """One job of an evaluation, with all of its results."""
         names = self.study.evaluation_jobs()[job]
-        work = _work(self.study, {name: self.study.paradigm(name, base) for name in names})
+        paradigms = {name: self.study.paradigm(name, base, arm) for name in names}
+        work = _work(self.study, paradigms)
         frozen = work.streamed + sum(
             getattr(_counts(self.study, dataset), split) for dataset, split, _ in work.features
         )

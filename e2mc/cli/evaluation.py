@@ -62,7 +62,7 @@ def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
     from e2mc.study import read_config
 
     study, run = run_of(options, options.arm)
-    rule = study.paradigm(paradigms[0], run.base).job
+    rule = study.paradigm(paradigms[0], run.base, run.arm).job
     checkpoint = checkpoint_of(study, run)
     keep = read_config().keep
     task = evaluation_task(study, run, paradigms, checkpoint, device=options.device, keep=keep)

@@ -7,7 +7,7 @@ data set with equal views learn from the same passes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -44,8 +44,6 @@ class Linear(Labelled):
         spatial: features pooled to 2 x 2 places instead of one.
         shared_pass: one pass over random views serves all heads; False: each its own.
         protocol: how heads are trained.
-        rates: also train heads at several rates, on raw, standardised and whitened features, from
-            which nothing is chosen: what target ``rates`` shows.
     """
 
     job: ClassVar[str] = "evaluate_frozen"
@@ -54,6 +52,7 @@ class Linear(Labelled):
     selects_epochs: ClassVar[bool] = True
     tells_saturation: ClassVar[bool] = True
     draws: ClassVar[bool] = True
+    rates: ClassVar[bool] = False
 
     kind: Literal["linear"] = "linear"
     features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
@@ -62,7 +61,6 @@ class Linear(Labelled):
     spatial: bool = False
     shared_pass: bool = True
     protocol: LinearProtocol
-    rates: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +77,6 @@ class Linear(Labelled):
     @property
     def kinds_of_features(self) -> tuple[str, ...]:
         return self.features
-
-    @property
-    def tells_by_rate(self) -> bool:
-        return self.rates
 
     def check(self, data: Counts) -> None:
         super().check(data)
@@ -112,6 +106,9 @@ class Linear(Labelled):
         computed = frozenset((self.dataset, split, self.spatial) for split in splits)
         kept = 0 if self.views_bank is None else streamed
         return Work(features=computed, streamed=streamed, banked=kept)
+
+    def with_rates(self) -> LinearWithRates:
+        return LinearWithRates(**{f.name: getattr(self, f.name) for f in fields(self)})
 
     @property
     def remark(self) -> str:
@@ -153,7 +150,7 @@ class Linear(Labelled):
                 subject.seed,
             )
 
-        found = [heads(Probe, self.protocol)] if kind in self.features else []
+        found: list[Learner] = [heads(Probe, self.protocol)] if kind in self.features else []
         several = at_several_rates(self.protocol)
         if self.rates and not (found and several == self.protocol):
             found.append(heads(Learner, several))
@@ -203,6 +200,20 @@ class Linear(Labelled):
         if first.views is None:
             return super().score_together(paradigms, subject)
         return _streamed(paradigms, first.views, subject)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearWithRates(Linear):
+    """Also trains heads at several rates on three kinds of features, see ``e2mc.evaluation.rates``.
+
+    The scores are those of ``Linear``.
+    """
+
+    rates: ClassVar[bool] = True
+
+    def values(self) -> dict[str, Any] | None:
+        rates = at_several_rates(self.protocol).learning_rates
+        return (super().values() or {}) | {"rates": list(rates)}
 
 
 def _streamed(

@@ -104,11 +104,6 @@ class Paradigm:
         return ("raw",)
 
     @property
-    def tells_by_rate(self) -> bool:
-        """Whether its details have what heads of several rates reach, see ``rates``."""
-        return False
-
-    @property
     def remark(self) -> str:
         """What a table says of it beside its protocol's name, in a sentence; empty for nothing."""
         return ""
@@ -171,6 +166,13 @@ class Column(Paradigm):
         Raises InputError for values that the protocol refuses.
         """
         return replace(self, protocol=replace(self.protocol, **changes), base_protocol={})
+
+    def with_rates(self) -> Column:
+        """It with details of what heads of several learning rates reach, see ``rates``.
+
+        Raises InputError where it has no such heads.
+        """
+        raise InputError(f"kind {self.kind} has no heads of several rates: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

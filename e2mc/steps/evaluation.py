@@ -48,7 +48,7 @@ def evaluation_task(
         keep: what stays when its dependants are done, see ``Config.keep``.
     """
     names = tuple(names)
-    datasets = dict.fromkeys(study.paradigm(name, run.base).dataset for name in names)
+    datasets = dict.fromkeys(study.paradigm(name, run.base, run.arm).dataset for name in names)
     return Task.of(
         "e2mc.steps.evaluation:evaluate",
         {"study": study.source, **run.names(), "device": device, "keep_banks": "banks" in keep},
@@ -73,7 +73,7 @@ def decided_by(study: Study, run: Run, name: str) -> dict[str, Any]:
 
 
 def _paradigm_values(study: Study, run: Run, name: str) -> dict[str, Any]:
-    paradigm = study.paradigm(name, run.base)
+    paradigm = study.paradigm(name, run.base, run.arm)
     values = {key: v for key, v in (paradigm.values() or {}).items() if key != "label"}
     if paradigm.on_embeddings:
         # what a base was trained on is not among the values of a converted one
@@ -92,7 +92,7 @@ def _paradigm_values(study: Study, run: Run, name: str) -> dict[str, Any]:
 
 def evaluation_code(study: Study, run: Run, name: str) -> dict[str, str]:
     """The code that scores a run under a paradigm."""
-    paradigm = study.paradigm(name, run.base)
+    paradigm = study.paradigm(name, run.base, run.arm)
     method = METHODS[study.bases[run.base].method.name]
     methods = [method] if paradigm.on_embeddings else []
     return code_of("steps/evaluation.py", "models", type(paradigm), *methods)
@@ -114,7 +114,7 @@ def evaluate(task: Task) -> None:
     device = resolve_device(task.arguments["device"])
     folder = task.output(next(iter(task.outputs))).parent
     base = study.bases[run.base]
-    paradigms = {name: study.paradigm(name, run.base) for name in task.outputs}
+    paradigms = {name: study.paradigm(name, run.base, run.arm) for name in task.outputs}
     subject = Subject(
         checkpoint,
         {
