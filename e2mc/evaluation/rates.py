@@ -32,7 +32,7 @@ def at_several_rates(protocol: LinearProtocol) -> LinearProtocol:
     rates = protocol.learning_rates
     if len(rates) > 1:
         return protocol
-    around = tuple(float(f"{rates[0] * factor:.4g}") for factor in FACTORS)
+    around = tuple(float(f"{rates[0] * factor:.12g}") for factor in FACTORS)
     return replace(protocol, learning_rates=around)
 
 
