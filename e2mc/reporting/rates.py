@@ -184,8 +184,6 @@ def rates_figure(study: Study, points: Sequence[Point]) -> Figure:
     with style():
         height = 1.1 + 0.85 * len(rows) + 0.1 * sentence.count("\n")
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        title = names[0] if len(names) == 1 else "difference to the reference"
-        figure.suptitle(f"{title}, points", x=0.01, ha="left", weight="bold", size=9)
         panels = figure.subplots(
             len(rows), len(columns), squeeze=False, sharey="row", sharex=_shared(points)
         )
@@ -201,7 +199,14 @@ def rates_figure(study: Study, points: Sequence[Point]) -> Figure:
         for axes in panels[-1]:
             axes.set_xlabel("learning rate")
         figure.supxlabel(sentence, x=0.01, ha="left", size=5.5)
-        figure.legend(handles=_handles(points), loc="outside upper center", ncols=3)
+        figure.legend(
+            handles=_handles(points),
+            loc="outside upper left",
+            ncols=3,
+            title=f"{names[0] if len(names) == 1 else 'difference to the reference'}, points",
+            title_fontproperties={"weight": "bold", "size": 9},
+            alignment="left",
+        )
     return figure
 
 
