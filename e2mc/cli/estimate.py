@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 import heapq
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,11 +188,12 @@ class _Wanted:
 
     Attributes:
         runs: whose model is wanted.
-        jobs: (run, rule of its evaluation); a job makes all of its results.
+        scored: (run, rule of its evaluation, evaluation seed); the seeds of a run and rule that are
+            asked for together are one job, which makes all of its results.
     """
 
     runs: tuple[Run, ...] = ()
-    jobs: tuple[tuple[Run, str], ...] = ()
+    scored: tuple[tuple[Run, str, int], ...] = ()
 
     def __or__(self, other: _Wanted) -> _Wanted:
         return self.union((other,))
@@ -199,18 +201,22 @@ class _Wanted:
     def __sub__(self, other: _Wanted) -> _Wanted:
         return _Wanted(
             tuple(run for run in self.runs if run not in other.runs),
-            tuple(job for job in self.jobs if job not in other.jobs),
+            tuple(item for item in self.scored if item not in other.scored),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.jobs)
+        return bool(self.runs or self.scored)
 
     def union(self, others: Iterable[_Wanted]) -> _Wanted:
-        runs, jobs = dict.fromkeys(self.runs), dict.fromkeys(self.jobs)
+        runs, scored = dict.fromkeys(self.runs), dict.fromkeys(self.scored)
         for other in others:
             runs |= dict.fromkeys(other.runs)
-            jobs |= dict.fromkeys(other.jobs)
-        return _Wanted(tuple(runs), tuple(jobs))
+            scored |= dict.fromkeys(other.scored)
+        return _Wanted(tuple(runs), tuple(scored))
+
+    def jobs(self) -> Counter[tuple[Run, str]]:
+        """(run, rule) -> under how many evaluation seeds."""
+        return Counter((run, rule) for run, rule, _ in self.scored)
 
     def rows(self) -> list[tuple[str, str]]:
         """The bases with their arms."""
@@ -219,7 +225,7 @@ class _Wanted:
     def of(self, base: str, arm: str) -> _Wanted:
         return _Wanted(
             tuple(run for run in self.runs if (run.base, run.arm) == (base, arm)),
-            tuple(job for job in self.jobs if (job[0].base, job[0].arm) == (base, arm)),
+            tuple(item for item in self.scored if (item[0].base, item[0].arm) == (base, arm)),
         )
 
     def with_bases(self, study: Study) -> _Wanted:
@@ -238,14 +244,14 @@ def _wanted(study: Study, part: Part) -> _Wanted:
         if name in study.paradigms  # the others are measurements of minutes
     }
     runs: dict[Run, None] = {}
-    scored: dict[tuple[Run, str], None] = {}
+    scored: dict[tuple[Run, str, int], None] = {}
     for path in part.inputs(study):
         kind, base, *arm, seeds, file = path.relative_to(study.root).parts
         run = Run.parse(base, arm[0] if arm else BASE_ARM, seeds)
         runs[run] = None
         name, _, suffix = file.partition(".")
         if kind == "evaluations" and suffix == "json" and name in jobs:
-            scored[run, jobs[name]] = None
+            scored |= {(run, jobs[name], seed): None for seed in study.evaluation_seeds(run)}
     return _Wanted(tuple(runs), tuple(scored))
 
 
@@ -275,7 +281,10 @@ class _Prices:
     def row(self, wanted: _Wanted) -> dict[str, float]:
         """The numbers of a row."""
         models = {run: self.model(run.base, run.arm) for run in wanted.runs}
-        scores = {job: self.scoring(job[0].base, job[0].arm, job[1]) for job in wanted.jobs}
+        scores = {
+            (run, job): self.scoring(run.base, run.arm, job, seeds)
+            for (run, job), seeds in wanted.jobs().items()
+        }
         costs = [*models.values(), *scores.values()]
         chains: dict[Hashable, tuple[float, Hashable]] = {}
         for run, cost in models.items():
@@ -311,18 +320,20 @@ class _Prices:
         published = self.bytes(base, checkpoint.format != "swav")
         return converted + (published if "downloads" in self.keep else 0)
 
-    def _scoring(self, base: str, arm: str, job: str) -> _Cost:
-        """One job of an evaluation, with all of its results."""
+    def _scoring(self, base: str, arm: str, job: str, seeds: int) -> _Cost:
+        """One job of an evaluation, with all of its results under so many evaluation seeds."""
         names = self.study.evaluation_jobs()[job]
         paradigms = {name: self.study.paradigm(name, base, arm) for name in names}
         work = _work(self.study, paradigms)
-        frozen = work.streamed + sum(
+        # fresh views are each seed's own
+        streamed = work.banked + seeds * (work.streamed - work.banked)
+        frozen = streamed + sum(
             getattr(_counts(self.study, dataset), split) for dataset, split, _ in work.features
         )
         fine_tuning = 0.0
         if work.trained:
-            fine_tuning = self.rates.hours(FINE_TUNING, work.trained)
-            fine_tuning += self.rates.hours(FEATURES, work.looked_at)
+            fine_tuning = self.rates.hours(FINE_TUNING, seeds * work.trained)
+            fine_tuning += self.rates.hours(FEATURES, seeds * work.looked_at)
         return _Cost(
             frozen=self.rates.hours(FEATURES, frozen) if frozen else 0.0, fine_tuning=fine_tuning
         )
@@ -390,6 +401,7 @@ def _work(study: Study, paradigms: Mapping[str, Paradigm]) -> Work:
     return Work(
         features=frozenset().union(*(work.features for work in every)),
         streamed=sum(max(work.streamed for work in group) for group in groups),
+        banked=sum(max(work.banked for work in group) for group in groups),
         trained=sum(work.trained for work in every),
         looked_at=sum(work.looked_at for work in every),
     )

@@ -142,11 +142,11 @@ def _training(
 
 
 def _features(study: Study, images: LabelledSource, device: str) -> tuple[Pass, int]:
-    """The frozen backbone on random views."""
+    """The frozen backbone on random views, which pass it as the study says."""
     batch_size = ON_CPU if _on_cpu(device) else 256
     stream = functools.partial(
         ViewFeatures,
-        create_backbone(study.backbone, images.channels),
+        study.frozen_pass.of(create_backbone(study.backbone, images.channels)),
         recipe=ViewRecipe(size=study.data.view("images").size),
         normalisation=study.data.normalisation_of("images"),
         batch_size=batch_size,

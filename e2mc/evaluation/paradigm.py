@@ -230,15 +230,24 @@ def together(paradigms: Mapping[str, Paradigm]) -> Iterable[dict[str, Paradigm]]
 
 
 def score_with_seeds(
-    paradigms: Mapping[str, Paradigm], subject: Subject, seeds: Sequence[EvaluationSeed]
+    paradigms: Mapping[str, Paradigm],
+    subject: Subject,
+    seeds: Sequence[EvaluationSeed],
+    there: Mapping[str, Found] | None = None,
 ) -> dict[str, Found]:
     """Scores of paradigms that share their passes, by their names, under every evaluation seed.
 
     The details are those of the first seed; those of others lie in ``evaluation_seeds``, by seed.
     What draws nothing is scored once, and says seed 0.
+
+    Args:
+        paradigms: with one ``pass_key``.
+        subject: what is scored.
+        seeds: under which.
+        there: what was found under other seeds, which comes first.
     """
     kind = type(next(iter(paradigms.values())))
-    found: dict[str, Found] = {}
+    found: dict[str, Found] = dict(there or {})
     for seed in seeds if kind.draws else [FIRST]:
         for name, (scores, details) in kind.score_together(
             paradigms, subject.with_seed(seed)

@@ -15,6 +15,7 @@ from e2mc.reporting.stability import STABILITY
 from e2mc.reporting.sweep import SWEEP, SWEEP_RATES
 from e2mc.reporting.tables import TARGETS, table_part
 from e2mc.reporting.training import TRAINING
+from e2mc.reporting.views_bank import VIEWS_BANK
 from e2mc.study import Study
 
 PARTS = (
@@ -30,6 +31,7 @@ PARTS = (
     STABILITY,
     SWEEP_RATES,
     SWEEP,
+    VIEWS_BANK,
     RESULTS,
 )
 

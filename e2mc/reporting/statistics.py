@@ -67,16 +67,20 @@ def seeded_scores(study: Study, results: pd.DataFrame, split: str = "test") -> S
     """(base, arm, paradigm, features) -> base, continuation and evaluation seed -> score.
 
     Only the metric of each paradigm counts, after the last epoch or, where the study says so and
-    the paradigm knows it, after the best.
+    the paradigm knows it, after the best; of a base only the evaluation seeds of the study, where a
+    result has more.
     """
     paradigms = study.paradigms.items()
     epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
     metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
+    draws = results["paradigm"].map({k: p.draws for k, p in paradigms}).fillna(False).astype(bool)
+    others = (results["arm"] == BASE_ARM) & ~results["evaluation_seed"].isin(study.seeds.evaluation)
     kept = results[
         (results["study"] == study.folder)
         & (results["metric"] == metric)
         & (results["selection"] == results["paradigm"].map(epoch))
         & (results["split"] == split)
+        & ~(draws & others)
     ]
     keys = ["base", "arm", "paradigm", "features"]
     keys += ["base_seed", "continuation_seed", "evaluation_seed"]

@@ -114,6 +114,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         "rates",
         "convergence",
         "stability",
+        "views_bank",
         "frozen_pass",
     }
     content = study.model_dump(mode="json", include=shown)

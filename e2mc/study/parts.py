@@ -466,6 +466,16 @@ class Convergence(Model):
     columns: tuple[Name, ...]
 
 
+class BankComparison(Model):
+    """Columns under a bank of views beside the same under fresh views."""
+
+    base: Name
+    arm: Name = Field(description="whose difference to its reference is compared, too")
+    columns: tuple[tuple[Name, ...], ...] = Field(
+        min_length=1, description="a column with fresh views, and the same with banks"
+    )
+
+
 class Informed(Model):
     """Entropy and reconstruction of the embeddings, before and after each epoch of every run."""
 

@@ -28,6 +28,7 @@ from e2mc.study.arguments import checked_arguments, expect_buildable
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
+    BankComparison,
     Base,
     Convergence,
     Data,
@@ -118,6 +119,7 @@ class Study(Model):
     sweep: Sweep | None = None
     rates: HeadRates | None = None
     convergence: Convergence | None = None
+    views_bank: BankComparison | None = None
     information: Informed | None = None
     stability: Stability | None = None
 
@@ -286,6 +288,11 @@ class Study(Model):
             yield "rates", self.rates.rows, self.rates.columns
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
+
+        if self.views_bank is not None:
+            shown = self.views_bank
+            columns = tuple(itertools.chain.from_iterable(shown.columns))
+            yield "views_bank", (Rows(base=shown.base, arms=(shown.arm,)),), columns
 
     def _named_bases(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         if self.information is not None:

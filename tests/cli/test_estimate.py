@@ -57,13 +57,16 @@ def test_pretraining_is_epochs_times_images(found):
 
 
 def test_each_job_counts_its_passes_once(paper, found):
-    """100 epochs over the 10 % serve 1 %, too; linear 100 % and iNat18 have passes of their own."""
+    """100 epochs over the 10 % serve 1 %, too; linear 100 % and iNat18 have banks of their own.
+
+    Fresh views and fine-tuning are each of the three evaluation seeds' own.
+    """
     row = found.loc[("table1", "swav_800", "base")]
     # the moments of all training features, in two jobs
     once = 2 * (VAL + IMAGENET) + INAT_VAL + VOC
     passes = streamed(paper, "linear_100", "swav_800") + streamed(paper, "inat18_top1", "swav_800")
-    assert row["frozen"] == pytest.approx(hours(100 * FEW + passes + once, "features"))
-    trained, looked_at = 20 * (12_811 + FEW), 2 * 20 * VAL
+    assert row["frozen"] == pytest.approx(hours(3 * 100 * FEW + passes + once, "features"))
+    trained, looked_at = 3 * 20 * (12_811 + FEW), 3 * 2 * 20 * VAL
     expected = hours(trained, "fine-tuning") + hours(looked_at, "features")
     assert row["fine-tuning"] == pytest.approx(expected)
     total = row["pre-training"] + row["frozen"] + row["fine-tuning"]
@@ -77,21 +80,21 @@ def test_blank_cells_of_the_papers_tables_cost_nothing(paper, found):
     extended = rows_of(paper.model_copy(update={"extended": True}))
     row = extended.loc[("table1", "simsiam", "e2mc")]
     assert row["fine-tuning"] == pytest.approx(
-        3 * extended.loc[("table1", "simsiam", "base"), "fine-tuning"]
+        # the base under three evaluation seeds
+        extended.loc[("table1", "simsiam", "base"), "fine-tuning"]
     )
 
 
 def test_a_shared_pass_costs_less(paper, found):
-    together = {
-        name: dataclasses.replace(paradigm, shared_pass=True) if name == "linear_100" else paradigm
+    apart = {
+        name: dataclasses.replace(paradigm, shared_pass=False) if name == "linear_1" else paradigm
         for name, paradigm in paper.paradigms.items()
     }
-    if together["linear_100"].pass_key("") != together["linear_10"].pass_key(""):
-        pytest.skip("linear 100 % has other views")
-    cheaper = rows_of(paper.model_copy(update={"paradigms": together}))
-    place = ("table1", "simsiam", "base")
-    saved = found.loc[place, "frozen"] - cheaper.loc[place, "frozen"]
-    assert saved == pytest.approx(hours(100 * FEW + VAL + IMAGENET, "features"))
+    dearer = rows_of(paper.model_copy(update={"paradigms": apart}))
+    place = ("table1", "swav_800", "e2mc")
+    more = dearer.loc[place, "frozen"] - found.loc[place, "frozen"]
+    # of three runs; the features of plain views are computed again in a job of their own
+    assert more == pytest.approx(3 * hours(100 * 12_811 + VAL + IMAGENET, "features"))
 
 
 def test_a_run_of_both_tables_counts_once_in_all(found):
@@ -108,6 +111,7 @@ def test_the_whole_costs_what_the_issue_allows(paper):
     rates = {"vicreg": 900, "swav": 500, "simsiam": 900, "features": 3000, "fine-tuning": 1500}
     rows = rows_of(paper, rates)
     assert 15 < rows.loc[("stage paper-first", "", ""), "GPU-hours"] <= 20
+    assert 250 < rows.loc[("together", "", ""), "GPU-hours"] <= 320
 
 
 def test_sums_and_stages(paper):
@@ -119,7 +123,9 @@ def test_sums_and_stages(paper):
     ]
     assert (sums["GPU-hours"] > 0).all()
     first, both = sums["GPU-hours"][["stage paper-first", "stage paper"]]
-    assert first + both == pytest.approx(sums.loc["together", "GPU-hours"])
+    # more evaluation seeds of a base want the features of its plain views again
+    again = hours(VAL + IMAGENET, "features")
+    assert first + both == pytest.approx(sums.loc["together", "GPU-hours"] + again)
     # 16 models of 100 epochs, and their linear 100 %
     er = sums.loc["stage paper-er"]
     assert er["runs"] == 16

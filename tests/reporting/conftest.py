@@ -256,6 +256,8 @@ def finished(
     content["stability"] = {"column": "linear_1", "batch_size": bases, "ema": []}
     curves = [["continued", "continued-long"], ["e2mc", "e2mc-long"]]
     content["convergence"] = {"base": "swav_long", "curves": curves, "columns": ["linear_1"]}
+    columns = [["linear_1", "semisup_1"]]
+    content["views_bank"] = {"base": "swav_long", "arm": "e2mc", "columns": columns}
     made = Study.model_validate(content)
     rows = [row for table in made.tables.values() for row in table.rows]
     rows += [*made.sweep.rows, *made.convergence_rows()] if made.sweep else []

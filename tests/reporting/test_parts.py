@@ -50,7 +50,9 @@ def test_every_shown_file_has_a_caption_and_a_label_of_its_own(finished):
         labels += shown.values()
         if part.caption:
             assert (REPOSITORY / "workflow/report" / part.caption).stat().st_size > 100
-    assert len(set(labels)) == len(labels) >= len(NAMES) - 2  # all but results and sweep
+    assert (
+        len(set(labels)) == len(labels) >= len(NAMES) - 3
+    )  # all but results, sweep and views_bank
 
 
 def test_files_are_where_people_look_for_them(finished):
@@ -62,6 +64,7 @@ def test_files_are_where_people_look_for_them(finished):
     expected = tables + [f"figures/{n}.{kind}" for n in figures.split() for kind in ("pdf", "png")]
     expected += ["costs.csv", "convergence.csv", "sweep.csv", "sweep.md", "results.csv"]
     expected += ["tables/information.md", "tables/stability.csv", "tables/stability.md"]
+    expected += ["tables/views_bank.csv", "tables/views_bank.md"]
     assert {str(path.relative_to(finished.root)) for path in found} >= {*expected}
 
 
@@ -71,6 +74,7 @@ def test_files_are_where_people_look_for_them(finished):
         ("convergence", "study tiny has no convergence: add the key to its file"),
         ("information", "study tiny has no information: add the key to its file"),
         ("stability", "study tiny has no stability: add the key to its file"),
+        ("views_bank", "study tiny has no views_bank: add the key to its file"),
         ("table1", "study tiny has no table table1: add it under `tables` in its file"),
         ("gains", "study tiny has neither table1 nor table2: add one under `tables` in its file"),
         ("cost", "study tiny has neither table1 nor table2: add one under `tables` in its file"),
@@ -90,8 +94,8 @@ def test_a_sweep_is_lacking_where_the_key_is(study):
 
 def test_all_and_the_full_report(finished, monkeypatch):
     extra = {"ablations", "convergence"}
-    assert {*NAMES} - made(finished).keys() == extra | {"sweep"}
-    assert {*NAMES} - made(finished, full=True).keys() == {"sweep"}
+    assert {*NAMES} - made(finished).keys() == extra | {"sweep", "views_bank"}
+    assert {*NAMES} - made(finished, full=True).keys() == {"sweep", "views_bank"}
     assert report_targets(finished, full=False) == ["all"]
     assert report_targets(finished, full=True) == ["all", "ablations", "convergence"]
     monkeypatch.chdir(REPOSITORY)
