@@ -69,7 +69,7 @@ def _sentence(study: Study, name: str, points: Sequence[Point]) -> str:
     return (
         f"The sign of {name} depends on the head's learning rate in {len(both)} of {len(known)} "
         "curves, which have an interval above 0 at one rate and one below at another; chance alone "
-        f"would make at most about {chance:.1f} such curves: {'; '.join(named + more)}."
+        f"would make at most about {chance:.2g} such curves: {'; '.join(named + more)}."
     )
 
 
@@ -244,7 +244,7 @@ def _cut(axes: Axes, points: Sequence[Point]) -> None:
     """Shows every mean and the intervals of usual width: few seeds make some that hide the rest."""
     apart = [point.difference for point in points if point.difference]
     widths = [one.high - one.mean for one in apart if not math.isnan(one.high)]
-    room = 1.5 * float(np.median(widths)) if widths else 0.1
+    room = max(1.5 * float(np.median(widths)), 0.1) if widths else 0.1
     means = [one.mean for one in apart]
     axes.set_ylim(min(*means, 0.0) - room, max(*means, 0.0) + room)
 

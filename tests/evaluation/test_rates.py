@@ -29,6 +29,7 @@ from e2mc.evaluation.rates import FACTORS, KINDS, accuracy_by_rate, at_several_r
 ONE_RATE = LinearProtocol(epochs=3, batch_size=8, learning_rates=(0.2,))
 TWO_RATES = LinearProtocol(epochs=3, batch_size=8, learning_rates=(0.1, 0.3))
 VIEWS = ViewRecipe(28, crop_scale=(0.5, 1.0))
+HELD_OUT = ("test", "validation")
 
 
 def linear(**changes):
@@ -89,7 +90,7 @@ def test_heads_are_those_that_are_trained_alone_on_such_features(subject):
         "standardised": lambda x: standardise(x, *standardising(train)),
         "whitened": lambda x: whiten(x, *whitening(train)),
     }
-    splits = subject.splits("images")
+    splits, apart = subject.splits("images"), []
     for kind, transform in fitted.items():
         held_out = HeldOut(
             *((transform(x), y) for x, y in (subject.known("images", s) for s in HELD_OUT))
@@ -107,11 +108,10 @@ def test_heads_are_those_that_are_trained_alone_on_such_features(subject):
                 if (score["metric"], score["selection"]) == ("top1", "last"):
                     by_seed = told["features"][kind][f"{score['split']}_top1"]
                     found = by_seed[str(score["probe_seed"])][i]
-                    # one image of 36 at most, where rounding decides between two classes
-                    assert found == pytest.approx(score["value"], abs=100 / 24 + 1e-3)
-
-
-HELD_OUT = ("test", "validation")
+                    apart.append(abs(found - score["value"]))
+    # one image of 24 at most, and seldom, where rounding decides between two classes
+    assert len(apart) == 2 * 2 * 3 * 7 and max(apart) < 100 / 24 + 1e-3
+    assert sum(value > 1e-3 for value in apart) <= 2
 
 
 def test_heads_on_fresh_views_are_those_trained_alone(subject):
