@@ -2,6 +2,7 @@
 
     python benchmarks/throughput.py > benchmarks/throughput-cpu.md
     python benchmarks/throughput.py --device cuda > benchmarks/throughput-gpu.md
+    python benchmarks/throughput.py --only frozen > benchmarks/frozen-pass-cpu.md
 
 Pictures of 500 x 375 pixels are generated and written as JPEGs. "Pillow" is the pipeline of the
 official code: every view image by image, with torchvision's transforms of Pillow images. "ours"
@@ -9,7 +10,9 @@ decodes each image once, takes its crops on the same core and leaves the rest to
 recipes are those of studies/paper.yaml. One core's work is measured in processor time, in turns, so
 that other processes do not matter. With a GPU, whole input pipelines with all workers are timed by
 the wall clock, from the start of the workers to the last of many batches, and training steps of
-ResNet-50 after a warm-up, with synthetic views and with real ones.
+ResNet-50 after a warm-up, with synthetic views and with real ones. Frozen passes of ResNet-50, as
+they are and as studies/paper.yaml has them, take turns over the same views; on a CPU one core's
+processor time counts.
 """
 
 from __future__ import annotations
@@ -37,8 +40,11 @@ from torchvision import transforms
 from e2mc.data.files import ImageFiles, decode, random_crop, usable_cores
 from e2mc.data.source import Batch, ImageSource, recipe_of_each_view
 from e2mc.data.views import Draws, Normalisation, ViewRecipe, finish_view
+from e2mc.evaluation.features import pooled_features
+from e2mc.evaluation.frozen import AS_IT_IS, FrozenPass
+from e2mc.models import create_backbone
 from e2mc.study import Run, load_study
-from e2mc.training.loop import _Run
+from e2mc.training.loop import _Training
 from e2mc.training.spec import TrainingSpec
 
 IMAGENET = 1_281_167
@@ -226,7 +232,7 @@ class SyntheticViews:
 
 def step_rate(spec: TrainingSpec, images: ImageSource, steps: int, device: str) -> float:
     """Images per second of whole training steps."""
-    run = _Run(spec, images, None, device)
+    run = _Training(spec, images, None, device)
     views = run.views()
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
@@ -260,6 +266,53 @@ def training_rows(
             f"{100 * real / synthetic:.0f} %",
             f"{100 * (1 - synthetic / plain):.1f} %",
             f"{10 * IMAGENET / real / 3600:.1f}",
+        ]
+
+
+FROZEN = {
+    "as it is (float32)": AS_IT_IS,
+    "folded, float32": FrozenPass(fold=True),
+    "bfloat16": FrozenPass(precision="bfloat16"),
+    "folded, bfloat16 (paper)": FrozenPass(precision="bfloat16", fold=True),
+}
+
+
+def frozen_rows(
+    backbone: str, batch_size: int, rounds: int, compiled: bool, device: str
+) -> Iterator[list[str]]:
+    """Features of the frozen backbone at 224 pixels: the ways in turns, and how far values move."""
+    torch.manual_seed(0)
+    network = create_backbone(backbone, 3).eval().to(device)
+    ways = FROZEN | (
+        {"folded, bfloat16, compiled": replace(FROZEN["folded, bfloat16 (paper)"], compile=True)}
+        if compiled
+        else {}
+    )
+    passes = {name: how.of(network).eval().to(device) for name, how in ways.items()}
+    # as the views come: channels last
+    views = torch.randn(batch_size, 3, 224, 224, device=device)
+    views = views.contiguous(memory_format=torch.channels_last)
+    features = {name: pooled_features(frozen, views, False) for name, frozen in passes.items()}
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    spent: dict[str, list[float]] = {name: [] for name in passes}
+    for _ in range(rounds):
+        for name, frozen in passes.items():
+            start = clock()
+            pooled_features(frozen, views, False)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            spent[name].append(clock() - start)
+    first, *_ = passes
+    plain = features[first]
+    for name, times in spent.items():
+        apart = (features[name] - plain).norm() / (plain - plain.mean(dim=0)).norm()
+        ratios = [before / after for before, after in zip(spent[first], times, strict=True)]
+        yield [
+            name,
+            f"{batch_size / float(np.median(times)):,.1f}",
+            f"{float(np.median(ratios)):.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{100 * float(apart):.2g} %",
         ]
 
 
@@ -314,6 +367,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="of each measurement")
     parser.add_argument("--batch-size", type=int, default=64, help="of the input pipelines")
     parser.add_argument("--training-batch-size", type=int, default=512)
+    parser.add_argument("--only", choices=("frozen",), help="the frozen passes alone")
     options = parser.parse_args()
     study = load_study("paper")
     specs = {
@@ -331,6 +385,22 @@ def main() -> None:
         f"Python {platform.python_version()}; {options.images} JPEGs of 500 x 375"
         f"{'' if options.device == 'cpu' else f', {options.steps} steps'}.\n"
     )
+    on_cpu = options.device == "cpu"
+    if on_cpu:
+        torch.set_num_threads(1)
+    of = "one core's processor time" if on_cpu else "the GPU"
+    print(f"Frozen ResNet-50, features/s at 224 pixels, {of}, medians of turns:\n")
+    rows = frozen_rows(
+        study.backbone,
+        16 if on_cpu else 256,
+        7 if on_cpu else options.steps,
+        not on_cpu,
+        options.device,
+    )
+    header = ["pass", "features/s", "ratio to as it is", "over turns", "features move by"]
+    table(header, rows)
+    if options.only:
+        return
     with tempfile.TemporaryDirectory() as folder:
         images = write_pictures(Path(folder), options.images)
         print("What is left to processor cores, ms and images/s of one core:\n")

@@ -50,9 +50,7 @@ def test_every_shown_file_has_a_caption_and_a_label_of_its_own(finished):
         labels += shown.values()
         if part.caption:
             assert (REPOSITORY / "workflow/report" / part.caption).stat().st_size > 100
-    assert (
-        len(set(labels)) == len(labels) >= len(NAMES) - 3
-    )  # all but results, sweep and views_bank
+    assert len(set(labels)) == len(labels) >= len(NAMES) - 3  # three have files alone
 
 
 def test_files_are_where_people_look_for_them(finished):

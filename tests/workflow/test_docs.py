@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 import shlex
 import shutil
@@ -26,6 +27,7 @@ EXTENDING = (
     "add-a-method.md",
     "add-a-paradigm.md",
 )
+BENCHMARKS = sorted((REPOSITORY / "benchmarks").glob("*.py"))
 # data that are not here
 NOT_HERE = {"check-data", "download", "convert"}
 
@@ -61,6 +63,12 @@ def succeed(words, **options):
     )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
+
+
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.name)
+def test_benchmark_starts(script):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    assert "usage:" in succeed([sys.executable, str(script), "--help"], env=environment)
 
 
 @pytest.mark.parametrize("command", listed())
