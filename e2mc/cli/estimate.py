@@ -281,7 +281,10 @@ class _Prices:
     def row(self, wanted: _Wanted) -> dict[str, float]:
         """The numbers of a row."""
         models = {run: self.model(run.base, run.arm) for run in wanted.runs}
-        scores = {job: self.scoring(job[0].base, job[1], n) for job, n in wanted.jobs().items()}
+        scores = {
+            (run, job): self.scoring(run.base, run.arm, job, seeds)
+            for (run, job), seeds in wanted.jobs().items()
+        }
         costs = [*models.values(), *scores.values()]
         chains: dict[Hashable, tuple[float, Hashable]] = {}
         for run, cost in models.items():
@@ -318,10 +321,11 @@ class _Prices:
         published = self.bytes(base, checkpoint.format != "swav")
         return converted + (published if "downloads" in self.keep else 0)
 
-    def _scoring(self, base: str, job: str, seeds: int) -> _Cost:
+    def _scoring(self, base: str, arm: str, job: str, seeds: int) -> _Cost:
         """One job of an evaluation, with all of its results under so many evaluation seeds."""
         names = self.study.evaluation_jobs()[job]
-        work = _work(self.study, {name: self.study.paradigm(name, base) for name in names})
+        paradigms = {name: self.study.paradigm(name, base, arm) for name in names}
+        work = _work(self.study, paradigms)
         # fresh views are each seed's own
         streamed = work.banked + seeds * (work.streamed - work.banked)
         frozen = streamed + sum(

@@ -69,7 +69,7 @@ def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
         paradigms.remove(name)
     if not paradigms:
         raise InputError("nothing is left to score: give the study more test images")
-    rule = study.paradigm(paradigms[0], run.base).job
+    rule = study.paradigm(paradigms[0], run.base, run.arm).job
     checkpoint = checkpoint_of(study, run)
     keep = read_config().keep
     task = evaluation_task(study, run, paradigms, checkpoint, device=options.device, keep=keep)

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, and their post-hoc whitening."""
+"""Features of a frozen backbone, and their post-hoc whitening and standardising."""
 
 from __future__ import annotations
 
@@ -192,6 +192,38 @@ def _whitening(
     return mean.float(), transform.float()
 
 
+def standardising(features: Tensor) -> tuple[Tensor, Tensor]:
+    """What gives each feature mean 0 and variance 1, from unlabelled features.
+
+    Args:
+        features: (N, D), N >= 2, of training images.
+
+    Returns:
+        ``mean`` (D,) and ``scale`` (D,), float32; apply with ``standardise``. A feature without
+        variance holds only rounding errors, and has the scale 0.
+
+    Raises:
+        ValueError: when there are fewer than two features.
+    """
+    if len(features) < 2:
+        raise InputError(f"standardising needs at least 2 features, found {len(features)}")
+    values = features.double()
+    return _standardising(values.mean(dim=0), values.var(dim=0))
+
+
+def _standardising(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """All float64 in, float32 out."""
+    # float32 features carry relative errors of 2^-24; variances below that square are rounding
+    alive = variance > 1e-12 * variance.max()
+    scale = torch.where(alive, torch.where(alive, variance, 1.0).rsqrt(), 0.0)
+    return mean.float(), scale.float()
+
+
+def standardise(features: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Applies what ``standardising`` returned: (N, D) -> (N, D)."""
+    return (features - mean) * scale
+
+
 class Moments:
     """Mean and covariance of features that come in batches, in float64.
 
@@ -224,6 +256,12 @@ class Moments:
             raise InputError(f"whitening needs at least 2 features, found {self.count}")
         mean_square = float(self._products.diagonal().mean() / self.count)
         return _whitening(self._sum / self.count, self.covariance, mean_square, ridge)
+
+    def standardising(self) -> tuple[Tensor, Tensor]:
+        """What ``standardising`` returns for the same features."""
+        if self.count < 2:
+            raise InputError(f"standardising needs at least 2 features, found {self.count}")
+        return _standardising(self._sum / self.count, self.covariance.diagonal())
 
 
 def whiten(features: Tensor, mean: Tensor, transform: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ data set with equal views learn from the same passes.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,11 +17,18 @@ from torch import Tensor
 from e2mc.data.views import ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation.bank import BankFeatures
-from e2mc.evaluation.features import CachedFeatures, FeatureStream, ViewFeatures, whiten
+from e2mc.evaluation.features import (
+    CachedFeatures,
+    FeatureStream,
+    ViewFeatures,
+    standardise,
+    whiten,
+)
 from e2mc.evaluation.heads import LinearProtocol
 from e2mc.evaluation.metrics import rank_summary, summary_of_covariance
-from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
-from e2mc.evaluation.probes import HeldOut, Probe, linear_probe, train_probes
+from e2mc.evaluation.paradigm import Counts, Found, Labelled, Score, Work
+from e2mc.evaluation.probes import HeldOut, Learner, Probe, train_probes
+from e2mc.evaluation.rates import KINDS, accuracy_by_rate, at_several_rates, fixed_rate
 from e2mc.evaluation.subject import LabelledFeatures, Subject
 
 
@@ -46,6 +52,7 @@ class Linear(Labelled):
     selects_epochs: ClassVar[bool] = True
     tells_saturation: ClassVar[bool] = True
     draws: ClassVar[bool] = True
+    rates: ClassVar[bool] = False
 
     kind: Literal["linear"] = "linear"
     features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
@@ -91,7 +98,7 @@ class Linear(Labelled):
 
     def work(self, data: Counts) -> Work:
         splits = ["test"] + (["validation"] if data.validation else [])
-        if self.views is None or "whitened" in self.features:
+        if self.views is None or {"standardised", "whitened"} & {*self.kinds_learnt}:
             splits.append("train")
         # an epoch shows the images of the largest set of labels; smaller ones lie within it
         shown = self.protocol.epochs if self.views_bank is None else self.views_bank
@@ -99,6 +106,9 @@ class Linear(Labelled):
         computed = frozenset((self.dataset, split, self.spatial) for split in splits)
         kept = 0 if self.views_bank is None else streamed
         return Work(features=computed, streamed=streamed, banked=kept)
+
+    def with_rates(self) -> LinearWithRates:
+        return LinearWithRates(**{f.name: getattr(self, f.name) for f in fields(self)})
 
     @property
     def remark(self) -> str:
@@ -110,27 +120,79 @@ class Linear(Labelled):
             "each image in every epoch"
         )
 
+    @property
+    def kinds_learnt(self) -> tuple[str, ...]:
+        """The kinds of features that some head learns from."""
+        return tuple(kind for kind in KINDS if kind in self.features or self.rates)
+
+    def learners(
+        self, subject: Subject, stream: FeatureStream, labels: Tensor, kind: str
+    ) -> list[Learner]:
+        """The heads on a kind of features: of the scores, then at several rates, if others.
+
+        Args:
+            subject: whose labels they learn.
+            stream: from which they learn.
+            labels: of all training images, on the device of the features.
+            kind: one of ``kinds_learnt``.
+        """
+        splits = subject.splits(self.dataset)
+
+        def heads(of: type[Learner], protocol: LinearProtocol) -> Learner:
+            return of(
+                stream.dim,
+                labels,
+                self.subsets(splits),
+                len(splits.train.classes),
+                protocol,
+                kind,
+                stream.positions,
+                subject.seed,
+            )
+
+        found: list[Learner] = [heads(Probe, self.protocol)] if kind in self.features else []
+        several = at_several_rates(self.protocol)
+        if self.rates and not (found and several == self.protocol):
+            found.append(heads(Learner, several))
+        return found
+
+    def found(
+        self, learners: Mapping[str, Sequence[Learner]], held_out: Mapping[str, HeldOut]
+    ) -> Found:
+        """What the learners on each kind of features have found, after the last epoch."""
+        scores: list[Score] = []
+        details: dict[str, Any] = {}
+        for kind in self.features:
+            [probe] = [one for one in learners[kind] if isinstance(one, Probe)]
+            of_kind, details[kind] = probe.scores(held_out[kind])
+            scores += of_kind
+        if self.rates:
+            details["rates"] = {
+                "learning_rates": list(at_several_rates(self.protocol).learning_rates),
+                "fixed": fixed_rate(self.protocol),
+                "features": {
+                    kind: accuracy_by_rate(of_kind[-1], held_out[kind])
+                    for kind, of_kind in learners.items()
+                },
+            }
+        return Found(scores, details)
+
     def score(self, subject: Subject, name: str) -> Found:
         """On features that are computed once."""
-        splits = subject.splits(self.dataset)
-        scores: list[dict] = []
-        details: dict[str, Any] = {"rank": rank_summary(subject.known(self.dataset, "train")[0])}
-        for kind in self.features:
+        labels = subject.splits(self.dataset).train.labels
+        learners: dict[str, list[Learner]] = {}
+        held_out: dict[str, HeldOut] = {}
+        for kind in self.kinds_learnt:
             of_kind = partial(subject.of_kind, kind, self.dataset)
             train, test = of_kind("train"), of_kind("test")
             assert train is not None and test is not None
-            found, details[kind] = linear_probe(
-                CachedFeatures(train[0], subject.seed.order_of(0)),
-                splits.train.labels,
-                self.subsets(splits),
-                HeldOut(test, of_kind("validation")),
-                classes=len(splits.train.classes),
-                protocol=self.protocol,
-                features=kind,
-                seed=subject.seed,
-            )
-            scores += found
-        return Found(scores, details)
+            held_out[kind] = HeldOut(test, of_kind("validation"))
+            stream = CachedFeatures(train[0], subject.seed.order_of(0))
+            learners[kind] = self.learners(subject, stream, labels, kind)
+            train_probes(stream, learners[kind], held_out)
+        scores, details = self.found(learners, held_out)
+        rank = rank_summary(subject.known(self.dataset, "train")[0])
+        return Found(scores, {"rank": rank} | details)
 
     @classmethod
     def score_together(cls, paradigms: Mapping[str, Self], subject: Subject) -> dict[str, Found]:
@@ -140,44 +202,47 @@ class Linear(Labelled):
         return _streamed(paradigms, first.views, subject)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinearWithRates(Linear):
+    """Also trains heads at several rates on three kinds of features, see ``e2mc.evaluation.rates``.
+
+    The scores are those of ``Linear``.
+    """
+
+    rates: ClassVar[bool] = True
+
+    def values(self) -> dict[str, Any] | None:
+        rates = at_several_rates(self.protocol).learning_rates
+        return (super().values() or {}) | {"rates": list(rates)}
+
+
 def _streamed(
     paradigms: Mapping[str, Linear], views: ViewRecipe, subject: Subject
 ) -> dict[str, Found]:
     """Linear heads on new random views in every epoch, all from the same passes."""
     first = next(iter(paradigms.values()))
     dataset, spatial, device = first.dataset, first.spatial, subject.device
-    splits = subject.splits(dataset)
-    labels = splits.train.labels.to(device)
+    labels = subject.splits(dataset).train.labels.to(device)
     stream = _stream(paradigms, views, subject)
-    probes = {
-        (name, kind): Probe(
-            stream.dim,
-            labels,
-            paradigm.subsets(splits),
-            len(splits.train.classes),
-            paradigm.protocol,
-            kind,
-            stream.positions,
-            subject.seed,
-        )
+    learners = {
+        name: {
+            kind: paradigm.learners(subject, stream, labels, kind) for kind in paradigm.kinds_learnt
+        }
         for name, paradigm in paradigms.items()
-        for kind in paradigm.features
     }
-    kinds = {kind for _, kind in probes}
-    held_out: dict[str, HeldOut] = {
-        kind: _held_out(subject, dataset, spatial, kind) for kind in kinds
-    }
+    kinds = {kind for of_name in learners.values() for kind in of_name}
+    held_out = {kind: _held_out(subject, dataset, spatial, kind) for kind in kinds}
+    every = [one for of_name in learners.values() for some in of_name.values() for one in some]
     what = ", ".join(paradigms)
     state = subject.state(next(iter(paradigms)))
-    train_probes(stream, list(probes.values()), held_out, state=state, what=what)
+    train_probes(stream, every, held_out, state=state, what=what)
     shared: dict[str, Any] = {"trained_together": list(paradigms)}
     if "whitened" in kinds:
         shared["rank"] = summary_of_covariance(subject.moments(dataset, spatial).covariance)
     results = {}
     for name, paradigm in paradigms.items():
-        found = {kind: probes[name, kind].scores(held_out[kind]) for kind in paradigm.features}
-        scores = list(itertools.chain.from_iterable(part for part, _ in found.values()))
-        results[name] = Found(scores, shared | {kind: part for kind, (_, part) in found.items()})
+        scores, details = paradigm.found(learners[name], held_out)
+        results[name] = Found(scores, shared | details)
     return results
 
 
@@ -210,14 +275,21 @@ def _stream(paradigms: Mapping[str, Linear], views: ViewRecipe, subject: Subject
 
 
 def _held_out(subject: Subject, dataset: str, spatial: bool, kind: str) -> HeldOut:
+    """The held-out features of a kind, and how training features become such ones."""
     test = subject.known(dataset, "test", spatial)
     validation = subject.features(dataset, "validation", spatial)
     if kind == "raw":
         return HeldOut(test, validation)
-    whitener = [part.to(subject.device) for part in subject.moments(dataset, spatial).whitening()]
+    moments = subject.moments(dataset, spatial)
+    apply, fitted = (
+        (whiten, moments.whitening())
+        if kind == "whitened"
+        else (standardise, moments.standardising())
+    )
+    parts = [part.to(subject.device) for part in fitted]
 
     def transform(features: Tensor) -> Tensor:
-        return whiten(features, *whitener)
+        return apply(features, *parts)
 
     def transformed(part: LabelledFeatures) -> LabelledFeatures:
         values = [transform(piece.to(subject.device)).cpu() for piece in part[0].split(8192)]

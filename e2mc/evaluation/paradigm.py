@@ -171,6 +171,13 @@ class Column(Paradigm):
         """
         return replace(self, protocol=replace(self.protocol, **changes), base_protocol={})
 
+    def with_rates(self) -> Column:
+        """It with details of what heads of several learning rates reach, see ``rates``.
+
+        Raises InputError where it has no such heads.
+        """
+        raise InputError(f"kind {self.kind} has no heads of several rates: leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled(Column):

@@ -48,8 +48,8 @@ class HeldOut:
         return "test" if self.validation is None else "validation"
 
 
-class Probe:
-    """Heads for label subsets of one size, with the best epoch of each head so far.
+class Learner:
+    """Heads for label subsets of one size that learn from a stream, epoch by epoch.
 
     Args:
         dim: width D of the features.
@@ -57,7 +57,7 @@ class Probe:
         subsets: probe seed -> indices with labels, all of one length; the seed also initialises.
         classes: number K of classes.
         protocol: how to train.
-        features: how the scores call the features, "raw" or "whitened".
+        features: on which it learns, "raw", "standardised" or "whitened".
         positions: see ``StackedHeads``.
         seed: with the probe seeds it decides the initial weights.
 
@@ -82,18 +82,50 @@ class Probe:
         self.heads = StackedHeads(
             dim, labels, list(subsets.values()), seeds, classes, protocol, positions
         )
-        weight = self.heads.weight
-        self._accuracy = torch.full(weight.shape[::3], -1.0, device=labels.device)
-        self._best, self._best_weight = self._accuracy.clone(), weight.clone()
-        self._best_epoch = torch.zeros_like(self._best, dtype=torch.long)
 
     @property
     def done(self) -> bool:
         return self.heads.epoch >= self.protocol.epochs
 
+    def expect_enough(self, held_out: HeldOut) -> None:
+        """Raises InputError where ``held_out`` lacks what it needs."""
+
+    def end_epoch(self, held_out: HeldOut) -> None:
+        """Finishes the heads' epoch."""
+        self.heads.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Between two epochs."""
+        return {"heads": self.heads.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.heads.load_state_dict(state["heads"])
+
+
+class Probe(Learner):
+    """A learner with the best epoch of each head so far, whose scores are chosen among its rates.
+
+    For its arguments see ``Learner``.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        weight = self.heads.weight
+        self._accuracy = torch.full(weight.shape[::3], -1.0, device=weight.device)
+        self._best, self._best_weight = self._accuracy.clone(), weight.clone()
+        self._best_epoch = torch.zeros_like(self._best, dtype=torch.long)
+
+    def expect_enough(self, held_out: HeldOut) -> None:
+        rates = self.protocol.learning_rates
+        if len(rates) > 1 and held_out.validation is None:
+            raise InputError(
+                f"{len(rates)} learning rates would be chosen on the test images: hold validation "
+                "images out, or give one rate"
+            )
+
     def end_epoch(self, held_out: HeldOut) -> None:
         """Finishes the heads' epoch; validates them where the protocol says so."""
-        self.heads.end_epoch()
+        super().end_epoch(held_out)
         if self.heads.epoch % self.protocol.validate_every and not self.done:
             return
         self._accuracy = self.heads.accuracy(*held_out.chooses)
@@ -147,9 +179,7 @@ class Probe:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Between two epochs."""
-        return {
-            "heads": self.heads.state_dict(),
+        return super().state_dict() | {
             "accuracy": self._accuracy,
             "best": self._best,
             "best_epoch": self._best_epoch,
@@ -157,7 +187,7 @@ class Probe:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.heads.load_state_dict(state["heads"])
+        super().load_state_dict(state)
         device = self._best.device
         self._accuracy, self._best = state["accuracy"].to(device), state["best"].to(device)
         self._best_epoch = state["best_epoch"].to(device)
@@ -210,7 +240,7 @@ def linear_probe(
 
 def train_probes(
     stream: FeatureStream,
-    probes: Sequence[Probe],
+    probes: Sequence[Learner],
     held_out: Mapping[str, HeldOut],
     *,
     state: EpochState | None = None,
@@ -234,12 +264,7 @@ def train_probes(
         ValueError: when several learning rates have no validation images to be chosen on.
     """
     for probe in probes:
-        rates = probe.protocol.learning_rates
-        if len(rates) > 1 and held_out[probe.features].validation is None:
-            raise InputError(
-                f"{len(rates)} learning rates would be chosen on the test images: hold validation "
-                "images out, or give one rate"
-            )
+        probe.expect_enough(held_out[probe.features])
     done = 0
     if state is not None and (found := state.load()) is not None:
         done = found["epoch"]

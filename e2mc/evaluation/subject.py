@@ -17,7 +17,15 @@ from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation.bank import views_bank
 from e2mc.evaluation.epochs import EpochState
-from e2mc.evaluation.features import Moments, extract_features, feature_batches, whiten, whitening
+from e2mc.evaluation.features import (
+    Moments,
+    extract_features,
+    feature_batches,
+    standardise,
+    standardising,
+    whiten,
+    whitening,
+)
 from e2mc.evaluation.frozen import AS_IT_IS, FrozenPass
 from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.methods import Method
@@ -85,6 +93,7 @@ class Subject:
         self.splits = functools.cache(self._splits)
         self.features = functools.cache(self._features)
         self.whitener = functools.cache(self._whitener)
+        self.standardiser = functools.cache(self._standardiser)
         self.moments = functools.cache(self._moments)
 
     def with_seed(self, seed: EvaluationSeed) -> Subject:
@@ -202,14 +211,25 @@ class Subject:
         return found
 
     def of_kind(self, kind: str, dataset: str, split: str) -> LabelledFeatures | None:
-        """Features "raw" or "whitened" by the training features, None where there are no images."""
+        """Features of a split, None where it has no images.
+
+        Args:
+            kind: "raw", or "standardised" or "whitened" by the training features.
+            dataset: of which.
+            split: of these.
+        """
         found = self.features(dataset, split, False)
         if found is None or kind == "raw":
             return found
+        if kind == "standardised":
+            return standardise(found[0], *self.standardiser(dataset)), found[1]
         return whiten(found[0], *self.whitener(dataset)), found[1]
 
     def _whitener(self, dataset: str) -> tuple[Tensor, Tensor]:
         return whitening(self.known(dataset, "train")[0])
+
+    def _standardiser(self, dataset: str) -> tuple[Tensor, Tensor]:
+        return standardising(self.known(dataset, "train")[0])
 
     def _moments(self, dataset: str, spatial: bool) -> Moments:
         """Of the training features, which are not kept."""

@@ -8,6 +8,7 @@ from e2mc.reporting.embeddings import EMBEDDINGS
 from e2mc.reporting.gains import GAINS
 from e2mc.reporting.information import INFORMATION
 from e2mc.reporting.part import Part
+from e2mc.reporting.rates import RATES
 from e2mc.reporting.separability import SEPARABILITY
 from e2mc.reporting.spectrum import SPECTRUM
 from e2mc.reporting.stability import STABILITY
@@ -20,6 +21,7 @@ from e2mc.study import Study
 PARTS = (
     SEPARABILITY,
     GAINS,
+    RATES,
     EMBEDDINGS,
     SPECTRUM,
     COST,

@@ -8,6 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from e2mc.reporting.statistics import Difference
+
+MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}  # by the sign of a difference
+
 LATEX = {
     "\\": r"\textbackslash{}",
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -117,6 +121,20 @@ def value_text(mean: float, std: float | None) -> str:
     if std is None or math.isnan(std):
         return f"{mean:.2f}"
     return f"{mean:.2f} ± {std:.2f}"
+
+
+def difference_cell(difference: Difference, mark: str = "") -> Cell:
+    """A paired difference with its sign beyond noise, and the interval where a pointer rests."""
+    text = f"{signed(difference.mean)} {MARKS[difference.sign]}"
+    if difference.sign is None:
+        return Cell(text, mark=mark, hint="one pair: no interval")
+    return Cell(
+        text,
+        mark=mark,
+        clear=difference.sign != 0,
+        hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
+        f"n = {difference.n}",
+    )
 
 
 def markdown(title: str, blocks: Iterable[Block], verdict: str, notes: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from e2mc.errors import expect_known
 from e2mc.reporting import layout
 from e2mc.reporting.cells import table_results
 from e2mc.reporting.entries import Entry, table_entries
-from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
+from e2mc.reporting.layout import Block, Cell, Group, Row, difference_cell, signed, value_text
 from e2mc.reporting.notes import gap_text, notes
 from e2mc.reporting.part import Inputs, Outputs, Part
 from e2mc.reporting.results import collect, select
@@ -24,7 +24,6 @@ from e2mc.study import BASE_ARM, Study
 # that every study knows, if only to say it has none
 TARGETS = ("table1", "table2", "ablations", "criteria")
 KINDS = ("csv", "md", "tex", "html")
-MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
 TO_BASE = "§"  # a difference to the base in a row of differences to something else
 
 
@@ -229,20 +228,9 @@ def _hint(entry: Entry) -> str:
 
 
 def _difference(study: Study, entry: Entry) -> Cell:
-    difference = entry.difference
-    if difference is None:
+    if entry.difference is None:
         return Cell()
-    text = f"{signed(difference.mean)} {MARKS[difference.sign]}"
-    mark = TO_BASE if _is_to_base(study, entry) else ""
-    if difference.sign is None:
-        return Cell(text, mark=mark, hint="one pair: no interval")
-    return Cell(
-        text,
-        mark=mark,
-        clear=difference.sign != 0,
-        hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
-        f"n = {difference.n}",
-    )
+    return difference_cell(entry.difference, TO_BASE if _is_to_base(study, entry) else "")
 
 
 def _paper_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:

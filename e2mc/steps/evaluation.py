@@ -50,7 +50,7 @@ def evaluation_task(
         keep: what stays when its dependants are done, see ``Config.keep``.
     """
     names = tuple(names)
-    datasets = dict.fromkeys(study.paradigm(name, run.base).dataset for name in names)
+    datasets = dict.fromkeys(study.paradigm(name, run.base, run.arm).dataset for name in names)
     return Task.of(
         "e2mc.steps.evaluation:evaluate",
         {"study": study.source, **run.names(), "device": device, "keep_banks": "banks" in keep},
@@ -84,7 +84,7 @@ def evaluation_seeds(study: Study, run: Run, name: str) -> tuple[int, ...]:
     is no reason for another to score it anew.
     """
     asked = study.evaluation_seeds(run)
-    if run.arm != BASE_ARM or not study.paradigm(name, run.base).draws:
+    if run.arm != BASE_ARM or not study.paradigm(name, run.base, run.arm).draws:
         return asked
     return tuple(sorted({*asked, *_seeds_there(study, run, name)}))
 
@@ -106,7 +106,7 @@ def _decided_under(study: Study, run: Run, name: str, seeds: tuple[int, ...]) ->
 
 
 def _paradigm_values(study: Study, run: Run, name: str, seeds: tuple[int, ...]) -> dict[str, Any]:
-    paradigm = study.paradigm(name, run.base)
+    paradigm = study.paradigm(name, run.base, run.arm)
     values = {key: v for key, v in (paradigm.values() or {}).items() if key != "label"}
     if paradigm.on_embeddings:
         # what a base was trained on is not among the values of a converted one
@@ -124,7 +124,7 @@ def _paradigm_values(study: Study, run: Run, name: str, seeds: tuple[int, ...]) 
 
 def evaluation_code(study: Study, run: Run, name: str) -> dict[str, str]:
     """The code that scores a run under a paradigm."""
-    paradigm = study.paradigm(name, run.base)
+    paradigm = study.paradigm(name, run.base, run.arm)
     method = METHODS[study.bases[run.base].method.name]
     methods = [method] if paradigm.on_embeddings else []
     return code_of("steps/evaluation.py", "models", type(paradigm), *methods)
@@ -147,7 +147,7 @@ def evaluate(task: Task) -> None:
     device = resolve_device(task.arguments["device"])
     folder = task.output(next(iter(task.outputs))).parent
     base = study.bases[run.base]
-    paradigms = {name: study.paradigm(name, run.base) for name in task.outputs}
+    paradigms = {name: study.paradigm(name, run.base, run.arm) for name in task.outputs}
     subject = Subject(
         checkpoint,
         {

@@ -111,6 +111,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
         "tables",
         "reported_epoch",
         "sweep",
+        "rates",
         "convergence",
         "stability",
         "views_bank",

@@ -561,6 +561,17 @@ class Sweep(Model):
     rates: RateSweep | None = Field(None, description="what is compared first")
 
 
+class HeadRates(Model):
+    """Differences between arms against the learning rate of linear heads.
+
+    Heads at several rates, on raw, standardised and whitened features, are trained beside those of
+    the scores; nothing is chosen from them.
+    """
+
+    rows: tuple[Rows, ...] = Field(description="arms with their references")
+    columns: tuple[Name, ...] = Field(description="whose heads are linear")
+
+
 class Convergence(Model):
     """Accuracy against epochs of continued pre-training."""
 

@@ -34,6 +34,7 @@ from e2mc.study.parts import (
     Base,
     Convergence,
     Data,
+    HeadRates,
     Informed,
     Measured,
     Model,
@@ -133,6 +134,7 @@ class Study(Model):
         "last", description="whose score the tables show; the papers show the best epoch's"
     )
     sweep: Sweep | None = None
+    rates: HeadRates | None = None
     convergence: Convergence | None = None
     views_bank: BankComparison | None = None
     information: Informed | None = None
@@ -192,20 +194,22 @@ class Study(Model):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
         for name in self.arms:
             self._refuse_circle(name)
-        self._expect_references_in_the_sweep()
+        self._expect_references("sweep", self.sweep_rows())
+        if self.rates is not None:
+            self._expect_references("rates", self.rates.rows)
         return self
 
-    def _expect_references_in_the_sweep(self) -> None:
-        """Every candidate has what its gain is over."""
+    def _expect_references(self, where: str, rows: Iterable[Rows]) -> None:
+        """Every arm has what its gain is over."""
         compared: dict[str, set[str]] = {}
-        for row in self.sweep_rows():
+        for row in rows:
             compared.setdefault(row.base, {BASE_ARM}).update(row.arms)
         for base, arms in compared.items():
             for arm in sorted(arms - {BASE_ARM}):
                 reference = self.arms[arm].reference
                 if reference not in arms and reference != arm:
                     raise InputError(
-                        f"sweep: {arm} is compared with {reference}, which is not among the arms "
+                        f"{where}: {arm} is compared with {reference}, which is not among the arms "
                         f"of {base}: add it to them, or give {arm} another reference"
                     )
 
@@ -240,6 +244,15 @@ class Study(Model):
                     column.check(self.data.counts(paradigm.dataset))
                 except InputError as error:
                     raise InputError(f"{key}{error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _rates_are_of_heads(self) -> Study:
+        for name in self.rates.columns if self.rates is not None else ():
+            try:
+                self.paradigms[name].with_rates()
+            except InputError as error:
+                raise InputError(f"rates.columns: {name}: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -347,6 +360,8 @@ class Study(Model):
             yield "sweep", self.sweep.rows, self.sweep.columns
             if self.sweep.rates is not None:
                 yield "sweep.rates", self.sweep.rates.rows, ()
+        if self.rates is not None:
+            yield "rates", self.rates.rows, self.rates.columns
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
 
@@ -387,10 +402,14 @@ class Study(Model):
             return every
         return (run.continuation_seed,) if run.continuation_seed in every else every[:1]
 
-    def paradigm(self, name: str, base: str) -> Paradigm:
-        """A column of the study with the base's protocol, or what every study measures."""
+    def paradigm(self, name: str, base: str, arm: str = BASE_ARM) -> Paradigm:
+        """A column of the study as it scores an arm of a base, or what every study measures.
+
+        A column has the base's protocol, and heads of several rates where ``rates`` asks for them.
+        """
         if name in self.paradigms:
-            return self._column(name, base)
+            column = self._column(name, base)
+            return column.with_rates() if self._asks_for_rates(name, base, arm) else column
         measured: dict[str, Paradigm] = {
             "separability": Separability(
                 functools.partial(feature_dim, self.backbone, self.data.channels)
@@ -402,6 +421,12 @@ class Study(Model):
         }
         expect_known(name, (*self.paradigms, *measured), "paradigm")
         return measured[name]
+
+    def _asks_for_rates(self, name: str, base: str, arm: str) -> bool:
+        shown = self.rates
+        if shown is None or name not in shown.columns:
+            return False
+        return any(row.base == base and arm in row.arms for row in shown.rows)
 
     def _column(self, name: str, base: str) -> Column:
         column = self.paradigms[name]

@@ -157,6 +157,21 @@ def measured(study: Study) -> list[dict[str, Any]]:
     return found
 
 
+def rates(
+    accuracy: Callable[[str, float], float | None],
+    learning_rates: tuple[float, ...] = (0.03, 0.3, 3.0),
+    chosen: float | None = 0.3,
+) -> dict[str, Any]:
+    """What a result says of heads at several rates, on one label subset of seed 0."""
+    features = {}
+    for kind in ("raw", "standardised", "whitened"):
+        features[kind] = {"test_top1": {"0": [accuracy(kind, rate) for rate in learning_rates]}}
+        if chosen is not None:
+            validation = [80.0 if rate == chosen else 75.0 for rate in learning_rates]
+            features[kind]["validation_top1"] = {"0": validation}
+    return {"learning_rates": list(learning_rates), "fixed": 0.3, "features": features}
+
+
 def separability() -> dict[str, Any]:
     edges = np.linspace(-1, 1, 21)
     density = np.exp(-((edges[:-1] - 0.3) ** 2) / 0.05)
@@ -192,6 +207,16 @@ def embeddings(entropy: float) -> dict[str, Any]:
         },
         "spectrum": {"rank": [1, 2, 4, 8], "share": [0.5, 0.2, 0.1, 0.01]},
     }
+
+
+@pytest.fixture
+def rates_record() -> Callable[..., dict[str, Any]]:
+    """Makes a result with the details of ``rates``."""
+
+    def make(study: Study, run: Run, name: str, *args: Any, **settings: Any) -> dict[str, Any]:
+        return record_of(study, run, name) | {"details": {"rates": rates(*args, **settings)}}
+
+    return make
 
 
 @pytest.fixture
@@ -257,6 +282,8 @@ def finished(
     curves = [["continued", "continued-long"], ["e2mc", "e2mc-long"]]
     content["convergence"] = {"base": "swav_long", "curves": curves, "columns": ["linear_1"]}
     columns = [["linear_1", "semisup_1"]]
+    pairs = [{"base": base, "arms": ["continued", "e2mc"]} for base in bases]
+    content["rates"] = {"rows": pairs, "columns": ["linear_1"]}
     content["views_bank"] = {"base": "swav_long", "arm": "e2mc", "columns": columns}
     made = Study.model_validate(content)
     rows = [row for table in made.tables.values() for row in table.rows]
@@ -266,7 +293,7 @@ def finished(
     def score(run: Run, paradigm: str, features: str) -> float:
         return 70.0 + 0.1 * (run.continuation_seed or 0) + (run.arm == "e2mc")
 
-    write_results(score, runs=runs, of=made)
+    write_results(score, runs=runs, of=made, details={"rates": rates(lambda kind, rate: 70.0)})
     for record in measured:
         write(tmp_path / made.result_path(run_of(record), record["paradigm"]), json.dumps(record))
     for run in made.continued_runs():

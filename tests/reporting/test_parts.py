@@ -62,6 +62,8 @@ def test_files_are_where_people_look_for_them(finished):
     expected = tables + [f"figures/{n}.{kind}" for n in figures.split() for kind in ("pdf", "png")]
     expected += ["costs.csv", "convergence.csv", "sweep.csv", "sweep.md", "results.csv"]
     expected += ["tables/information.md", "tables/stability.csv", "tables/stability.md"]
+    expected += [f"tables/rates.{kind}" for kind in ("csv", "md", "tex", "html")]
+    expected += ["figures/rates.png", "figures/rates.pdf"]
     expected += ["tables/views_bank.csv", "tables/views_bank.md"]
     assert {str(path.relative_to(finished.root)) for path in found} >= {*expected}
 
@@ -70,6 +72,7 @@ def test_files_are_where_people_look_for_them(finished):
     ("name", "sentence"),
     [
         ("convergence", "study tiny has no convergence: add the key to its file"),
+        ("rates", "study tiny has no rates: add the key to its file"),
         ("information", "study tiny has no information: add the key to its file"),
         ("stability", "study tiny has no stability: add the key to its file"),
         ("views_bank", "study tiny has no views_bank: add the key to its file"),

@@ -185,6 +185,7 @@ def moves(study, *changes):
         ("separability.arms", ["base"]),
         ("tables.table1.published", None),
         ("convergence.columns", ["linear_1"]),
+        ("rates.columns", ["linear_1"]),
         ("paradigms.linear_1.features", ["raw"]),
         ("paradigms.linear_1.label", "another"),
     ],
