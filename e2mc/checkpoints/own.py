@@ -97,7 +97,8 @@ def convert_own(
     outside = {key for key in expected if not key.startswith(OURS)}
     what = f"method {type(made).__name__}, read from {path}"
     fill(made, weights | fresh, prefixes, what, _advice(kept, network, outside, keys))
-    heads = sorted({key.partition(".")[0] for key in fresh} - set(made.run_state))
+    learnt = {name.partition(".")[0] for name, _ in made.named_parameters()}
+    heads = sorted(learnt & {key.partition(".")[0] for key in fresh})
     if heads:
         print(
             f"{path} has no {' and no '.join(heads)}: created fresh with seed {seed}",

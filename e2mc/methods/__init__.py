@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from e2mc.errors import expect_known
+from e2mc.methods.anchor import Anchor
 from e2mc.methods.base import Method, MethodOutput
 from e2mc.methods.byol import BYOL
 from e2mc.methods.deepcluster import DeepCluster
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
     "byol": BYOL,
     "dino": DINO,
     "deepcluster": DeepCluster,
+    "anchor": Anchor,
 }
 
 __all__ = [

@@ -27,7 +27,7 @@ def training_values(study: Study, run: Run) -> dict[str, Any]:
     Raises InputError for a base without a pretraining recipe.
     """
     values = {
-        **dataclasses.asdict(study.training_spec(run)),
+        **study.training_spec(run).values(),
         "images": study.training_images(run),
         "data": study.data.decides_training(),
     }

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from e2mc.errors import InputError, expect_known
-from e2mc.methods import create_method
+from e2mc.methods import Method, create_method
 from e2mc.models.backbone import Backbone
 from e2mc.training.spec import Component
 
@@ -85,5 +85,14 @@ def _stub() -> Backbone:
 
 def expect_buildable(method: Component) -> None:
     """Raises InputError where a value is out of the range that a method allows."""
+    _built(method)
+
+
+def has_heads(method: Component) -> bool:
+    """Whether a method learns anything besides the backbone."""
+    return any(parameter.requires_grad for parameter in _built(method).parameters())
+
+
+def _built(method: Component) -> Method:
     with torch.device("meta"):
-        create_method(method.name, _stub(), **method.params)
+        return create_method(method.name, _stub(), **method.params)

@@ -146,6 +146,14 @@ class _Training:
         self.measured: list[Row] = []
         self.seconds_before = 0.0
         self.begun = time.monotonic()
+        fresh = [] if start is None else start.provenance.get("fresh", [])
+        if fresh and not spec.head_warmup_epochs and rank() == 0:
+            print(
+                f"the weights of {' and '.join(fresh)} are fresh, and will pull the features to "
+                "wherever they happen to point: head_warmup_epochs in the recipe lets them learn "
+                "first, and method anchor needs none",
+                file=sys.stderr,
+            )
         if spec.micro_batches > 1 and rank() == 0:
             print(
                 f"each batch of {spec.batch_size} is worked through in parts of "
@@ -218,6 +226,8 @@ class _Training:
                     self.spec.schedule, self.step, self.order.steps_per_epoch, self.spec.epochs
                 )
         self.optimizer.zero_grad(set_to_none=True)
+        if self.spec.head_warmup_epochs:
+            self.method.backbone.train(not self.warming_up)
         parts = []
         try:
             for last in [False] * (self.spec.micro_batches - 1) + [True]:
@@ -237,11 +247,19 @@ class _Training:
             {key: torch.stack([part[key].float() for part in parts]).mean() for key in parts[0]}
         )
         self._check_finite(terms)
+        if self.warming_up:  # gradients are dropped: every rank must have made them
+            for parameter in self.method.backbone.parameters():
+                parameter.grad = None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.method.end_step(self.step / self.order.total_steps)
         self.step += 1
         return stop, terms
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the heads learn and the backbone rests."""
+        return self.step < self.spec.head_warmup_epochs * self.order.steps_per_epoch
 
     def _losses(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss with gradient, and its terms."""
@@ -256,7 +274,8 @@ class _Training:
             if criterion.views == "global":
                 wanted = wanted[: self.method.global_views]
             added = criterion(*wanted)
-            loss = loss + added.loss
+            if not self.warming_up:
+                loss = loss + added.loss
             terms |= {f"{component.name}/{key}": term for key, term in added.terms.items()}
         terms["embedding_std"] = output.embeddings[0].detach().float().std(dim=0).mean()
         return loss, terms
@@ -303,7 +322,7 @@ class _Training:
 
     def _state_identity(self) -> str:
         start = None if self.start is None else self.start.provenance
-        run = {"spec": asdict(self.spec), "images": len(self.images), "start": start}
+        run = {"spec": self.spec.values(), "images": len(self.images), "start": start}
         return fingerprint({"run": run, "caller": self.identity})
 
     def save(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from e2mc.data.views import Normalisation, ViewRecipe
@@ -40,6 +40,10 @@ class Recipe:
             ``e2mc.data.source.Batch``.
         restore_optimizer: start from the optimizer state of the checkpoint, as VICReg's code does.
         keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
+        head_warmup_epochs: the first of the epochs, in which heads learn by the method's own loss
+            alone while the backbone rests, its batch statistics too. For heads that are fresh:
+            those of random weights pull the features to wherever they happen to point. Linear
+            probing before fine-tuning (Kumar et al. 2022, arXiv 2202.10054).
     """
 
     optimizer: OptimizerSpec
@@ -53,6 +57,7 @@ class Recipe:
     augmentation_streams: int = 1
     restore_optimizer: bool = False
     keep_optimizer: bool = False
+    head_warmup_epochs: int = 0
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -60,6 +65,11 @@ class Recipe:
         for name in ("epochs", "micro_batches", "augmentation_streams"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.head_warmup_epochs < self.epochs:
+            raise InputError(
+                f"head_warmup_epochs must leave some of the {self.epochs} epochs to the backbone, "
+                f"found {self.head_warmup_epochs}"
+            )
         if self.batch_size < 2:
             raise InputError(f"batch_size must be at least 2, found {self.batch_size}")
         for name in ("micro_batches", "augmentation_streams"):
@@ -94,6 +104,16 @@ class TrainingSpec(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_once(component.name for component in self.criteria)
+
+    def values(self) -> dict[str, Any]:
+        """Everything as nested dictionaries; what is younger than old files only if it is used.
+
+        Files that were made before there was such a key say nothing of it, and stay valid.
+        """
+        found = asdict(self)
+        if not self.head_warmup_epochs:
+            del found["head_warmup_epochs"]
+        return found
 
 
 def expect_once(criteria: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ PARAMS = {
     "byol": {"hidden_dim": 16, "dim": 8},
     "dino": {"hidden_dim": 16, "dim": 8, "prototypes": 12},
     "deepcluster": {"hidden_dim": 16, "dim": 8, "prototypes": (5, 4)},
+    "anchor": {},
 }
 
 

@@ -27,6 +27,7 @@ METHODS = {
     "simsiam": Component("simsiam", {"dim": 16, "predictor_hidden_dim": 8}),
     "byol": Component("byol", {"hidden_dim": 16, "dim": 8, "ema": 0.9}),
     "deepcluster": Component("deepcluster", {"hidden_dim": 16, "dim": 8, "prototypes": [6]}),
+    "anchor": Component("anchor"),
 }
 
 STOPPED = ("swav", "vicreg")  # with a state of each rank's own, and without
