@@ -23,7 +23,7 @@ rule all:
     "every table and figure of the study"
     default_target: True
     input:
-        files_of(made(STUDY)),
+        files_of(MADE[False]),
 
 
 include: "workflow/rules/data.smk"

@@ -225,7 +225,7 @@ def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
 
 
 def learning_rate_factor(
-    schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int
+    schedule: ScheduleSpec, step: int, steps_per_epoch: int, total_steps: int
 ) -> float:
     """Return what the initial learning rates are multiplied with at a step.
 
@@ -235,14 +235,15 @@ def learning_rate_factor(
 
     Args:
         schedule: the schedule's settings.
-        step: number of steps taken so far, in [0, steps_per_epoch * epochs].
-        steps_per_epoch, epochs: length of the run.
+        step: number of steps taken so far, in [0, total_steps].
+        steps_per_epoch: of the warm-up, which is in epochs.
+        total_steps: length of the run.
     """
     warmup = schedule.warmup_epochs * steps_per_epoch
     if step < warmup:
         return step / warmup
     if schedule.name == "constant":
         return 1.0
-    progress = (step - warmup) / max(1, steps_per_epoch * epochs - warmup)
+    progress = (step - warmup) / max(1, total_steps - warmup)
     q = (1 + math.cos(math.pi * progress)) / 2
     return schedule.final_factor + (1 - schedule.final_factor) * q

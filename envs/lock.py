@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ENVS = Path(__file__).parent
-REQUIREMENTS = ENVS / "requirements.txt"  # of the extras workflow and dev
+REQUIREMENTS = ENVS / "requirements.txt"  # of the extras workflow, dev and recipes
 BUILD = ENVS / "build.txt"  # what builds packages that are published as source alone
 CONDA = ENVS / "e2mc.yaml"
 FOR_ALL = ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest"]
@@ -18,7 +18,7 @@ FOR_ALL = ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest
 
 def main() -> None:
     """Writes the three files."""
-    extras = ["--extra", "workflow", "--extra", "dev"]
+    extras = ["--extra", "workflow", "--extra", "dev", "--extra", "recipes"]
     resolve(["pyproject.toml", *extras], REQUIREMENTS)
     versions = locked_versions(REQUIREMENTS.read_text())
     resolve(["-"], BUILD, asked=f"setuptools=={versions['setuptools']}")

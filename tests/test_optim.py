@@ -151,7 +151,8 @@ def test_impossible_schedules_are_refused(settings, message):
 def test_vicreg_schedules_are_the_official_ones(golden, schedule, key):
     g = golden("lr_schedules")
     lr = float(g["base_lr"]) * int(g["batch_size"]) / 256
-    length = int(g["steps_per_epoch"]), int(g["epochs"])
+    per_epoch, epochs = int(g["steps_per_epoch"]), int(g["epochs"])
+    length = per_epoch, per_epoch * epochs
     rates = [lr * learning_rate_factor(schedule, step, *length) for step in g["steps"].tolist()]
     assert rates == pytest.approx(g[key].tolist(), rel=1e-9)
 
@@ -160,14 +161,14 @@ def test_simsiam_cosine_is_the_official_one_at_every_epochs_start(golden):
     g = golden("lr_schedules")
     encoder = g["simsiam_cosine_lr_encoder_predictor_init0.1"][:, 0]
     steps = (10 * g["simsiam_cosine_epochs"]).tolist()
-    rates = [0.1 * learning_rate_factor(ScheduleSpec("cosine"), step, 10, 100) for step in steps]
+    rates = [0.1 * learning_rate_factor(ScheduleSpec("cosine"), step, 10, 1000) for step in steps]
     assert rates == pytest.approx(encoder.tolist(), rel=1e-9)
 
 
 def test_schedules_at_their_ends():
     cosine = ScheduleSpec("cosine", warmup_epochs=2, final_factor=0.1)
-    assert learning_rate_factor(cosine, 0, 5, 10) == 0
-    assert learning_rate_factor(cosine, 10, 5, 10) == 1
-    assert learning_rate_factor(cosine, 50, 5, 10) == pytest.approx(0.1)
+    assert learning_rate_factor(cosine, 0, 5, 50) == 0
+    assert learning_rate_factor(cosine, 10, 5, 50) == 1
+    assert learning_rate_factor(cosine, 50, 5, 50) == pytest.approx(0.1)
     constant = ScheduleSpec("constant", warmup_epochs=1)
-    assert [learning_rate_factor(constant, s, 4, 2) for s in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+    assert [learning_rate_factor(constant, s, 4, 8) for s in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 VOC_CLASSES = ("aeroplane", "bicycle", "bird")
@@ -93,3 +94,22 @@ def voc(folder: Path, trainval: int = 24, test: int = 12) -> Path:
         (lists / f"{part}.txt").write_text("\n".join(names) + "\n")
         number += count
     return folder
+
+
+def study_on_disk(folder: Path) -> None:
+    """The study of tests/workflow/on_disk.yaml in a checkout, with its images and label lists."""
+    study = Path(__file__).parent / "workflow/on_disk.yaml"
+    (folder / "studies/on-disk.yaml").write_bytes(study.read_bytes())
+    imagenet(folder / "images/imagenet", train=12)
+    inaturalist(folder / "images/inat")
+    voc(folder / "images/voc")
+    (folder / "lists").mkdir()
+    label_list(folder / "lists/1percent.txt", 4, 2)
+    label_list(folder / "lists/10percent.txt", 4, 4)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data_folders"] = {
+        "imagenet": "images/imagenet",
+        "inaturalist-2018": "images/inat",
+        "voc2007": "images/voc",
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))

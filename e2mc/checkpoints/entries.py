@@ -80,6 +80,16 @@ def places(content: Any, depth: int = 6) -> Iterator[tuple[str, int]]:
             waiting += [((*path, key), item) for key, item in value.items() if isinstance(key, str)]
 
 
+def main_entry(content: Mapping[str, Any]) -> str | None:
+    """Where the weights are: in the usual entry, else where most tensors are."""
+    for name in ("model", "state_dict"):
+        if has_tensors(content.get(name)):
+            return name
+    here = sum(_tensor(value) for value in content.values())
+    nested = max(places(content), key=lambda place: place[1], default=None)
+    return nested[0] if nested is not None and nested[1] > here else None
+
+
 def has_tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and any(map(_tensor, value.values()))
 

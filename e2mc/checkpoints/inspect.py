@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e2mc.checkpoints.architecture import architecture_of
 from e2mc.checkpoints.checkpoint import FORMAT
-from e2mc.checkpoints.entries import DDP, has_tensors, kind_of, places, under
+from e2mc.checkpoints.entries import DDP, has_tensors, kind_of, main_entry, places, under
 from e2mc.checkpoints.reading import CheckpointError, read_tensors
 from e2mc.checkpoints.released import formats_of
 from e2mc.checkpoints.weights import non_finite
@@ -38,7 +38,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds no dictionary but a {type(content).__name__}")
     ours = content.get("format") == FORMAT
-    entry = _entry(content)
+    entry = main_entry(content)
     weights = content if entry is None else under(content, entry)
     tensors = {str(key): value for key, value in weights.items() if isinstance(value, Tensor)}
     epochs = content.get("epochs" if ours else "epoch")
@@ -66,16 +66,6 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
         summary |= {"optimizer": content.get("optimizer") is not None}
         summary |= {"provenance": content.get("provenance")}
     return summary
-
-
-def _entry(content: Mapping[str, Any]) -> str | None:
-    """Where the weights are: in the usual entry, else where most tensors are."""
-    for name in ("model", "state_dict"):
-        if has_tensors(content.get(name)):
-            return name
-    here = sum(isinstance(value, Tensor) for value in content.values())
-    nested = max(places(content), key=lambda place: place[1], default=None)
-    return nested[0] if nested is not None and nested[1] > here else None
 
 
 def _entries(content: Mapping[str, Any]) -> dict[str, str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +13,11 @@ from torch import Tensor
 
 from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.checkpoints.entries import fill, kept_of, rename, weights_in
+from e2mc.checkpoints.keys import OURS, KeyMap, match_keys
 from e2mc.checkpoints.reading import read_tensors
-from e2mc.errors import InputError
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
 from e2mc.state import sha256
-
-OURS = "backbone."
-SHARE = 0.8  # of the backbone's tensors that must be there behind a prefix, to call it one
-
-
-@dataclass(frozen=True)
-class KeyMap:
-    """Where the weights are in a file of one's own, and what its keys are called here.
-
-    Attributes:
-        entry: key of the file under which the weights are, or a path of keys such as
-            ``classy_state_dict.base_model.model.trunk``; None when the file is the weights.
-        prefixes: prefix of the file's keys -> ours, the longest match counts. Ours begin with
-            ``backbone.`` or with the name of one of the method's heads, such as ``projector.``.
-        drop: prefixes of keys that are left out, e.g. a classifier's, or of what is no tensor.
-    """
-
-    entry: str | None = None
-    prefixes: dict[str, str] = field(default_factory=lambda: {"": OURS})
-    drop: tuple[str, ...] = ()
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if not self.prefixes:
-            raise InputError("prefixes is empty: map at least one prefix, e.g. {'': 'backbone.'}")
 
 
 def convert_own(
@@ -128,47 +100,20 @@ def _advice(
         heads: keys of the method's heads.
         keys: what was written.
     """
-    begins = Counter(
-        begin
-        for key, value in found.items()
-        for begin, rest in _cuts(key)
-        if rest in network and value.shape == network[rest].shape
-    )
-    prefix, count = begins.most_common(1)[0] if begins else ("", 0)
-    if count < SHARE * len(network):
+    matched = match_keys(found, network, heads)
+    if matched is None:
         return ""
-    prefixes = {prefix: OURS}
-    kept: list[str] = []
-    rest: list[str] = []
-    for key in found:
-        head = next(((begin, name) for begin, name in _cuts(key) if name in heads), None)
-        if head is not None:
-            name = head[1].partition(".")[0] + "."
-            prefixes[head[0] + name] = name
-        fits = key.startswith(prefix) and key.removeprefix(prefix) in network
-        (kept if fits or head is not None else rest).append(key)
-    drop = {*keys.drop, *(_group(key, kept) for key in rest)}
-    if keys.prefixes == prefixes and set(keys.drop) == drop:
+    better, count = matched
+    drop = {*keys.drop, *better.drop}
+    if keys.prefixes == better.prefixes and set(keys.drop) == drop:
         return ""
+    prefix = next(iter(better.prefixes))
     where = f"behind {prefix!r}" if prefix else "without a prefix"
-    written = {"prefixes": prefixes} | ({"drop": sorted(drop)} if drop else {})
+    written = {"prefixes": better.prefixes} | ({"drop": sorted(drop)} if drop else {})
     return (
         f"{count} of the backbone's {len(network)} tensors are there {where}: write keys: "
         f"{_yaml(written)}"
     )
-
-
-def _cuts(key: str) -> Iterator[tuple[str, str]]:
-    """Every way to cut a prefix off a key at a dot: the prefix with its dot, and the rest."""
-    yield "", key
-    for dot in re.finditer(r"\.", key):
-        yield key[: dot.end()], key[dot.end() :]
-
-
-def _group(key: str, kept: list[str]) -> str:
-    """What to drop for a key: as short a prefix as no kept key has."""
-    groups = (begin for begin, _ in _cuts(key) if begin)
-    return next((g for g in groups if not any(name.startswith(g) for name in kept)), key)
 
 
 def _yaml(value: Any) -> str:

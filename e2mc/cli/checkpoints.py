@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add, add_study, base_of, written
 from e2mc.errors import InputError
+
+if TYPE_CHECKING:
+    from e2mc.checkpoints.download import Source
+    from e2mc.study import Study
 
 
 def checkpoint_commands(commands: Any) -> None:
@@ -21,8 +27,9 @@ def checkpoint_commands(commands: Any) -> None:
         actions,
         "download",
         _download,
-        "download a base's released checkpoint, going on where an attempt stopped, and check it",
-        "e2mc checkpoint download --study paper --base vicreg",
+        "download a base's released checkpoint, or all that a study needs, going on where an "
+        "attempt stopped, and check it",
+        "e2mc checkpoint download --study paper --all",
     )
     convert = add(
         actions,
@@ -31,9 +38,16 @@ def checkpoint_commands(commands: Any) -> None:
         "convert a base's released checkpoint, or your own, to this package's format",
         "e2mc checkpoint convert --study paper --base vicreg",
     )
-    for parser in (download, convert):
-        add_study(parser)
-        parser.add_argument("--base", required=True, help="a base of the study, e.g. vicreg")
+    add_study(download)
+    which = download.add_mutually_exclusive_group(required=True)
+    which.add_argument("--base", help="a base of the study, e.g. vicreg")
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="every released checkpoint and published label list, for nodes without internet",
+    )
+    add_study(convert)
+    convert.add_argument("--base", required=True, help="a base of the study, e.g. vicreg")
     inspect = add(
         actions,
         "inspect",
@@ -71,12 +85,49 @@ def _download(options: argparse.Namespace) -> Reply:
     from e2mc.study import load_study
 
     study = load_study(options.study)
+    if options.all:
+        return _download_all(study)
     base_of(study, options.base)
     task = download_task(study, options.base)
     path = task.output("original")
     source = fetch(study, options.base, path)
-    text = f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
-    return Reply(text, {"file": str(path), **asdict(source)})
+    return Reply(_fetched(path, source), {"file": str(path), **asdict(source)})
+
+
+def _download_all(study: Study) -> Reply:
+    """Fetches what there is; a file that cannot be had does not keep the others from coming."""
+    from e2mc.checkpoints.download import DownloadError
+    from e2mc.steps.checkpoints import fetch
+    from e2mc.steps.data import fetch_label_list, published_lists
+    from e2mc.study import ReleasedCheckpoint
+
+    wanted: dict[Path, Callable[[Path], Source]] = {
+        study.download_path(name): functools.partial(fetch, study, name)
+        for name, base in study.bases.items()
+        if isinstance(base.checkpoint, ReleasedCheckpoint)
+    }
+    for path, item in published_lists(study).items():
+        wanted[path] = functools.partial(fetch_label_list, item)
+    if not wanted:
+        raise InputError(
+            f"study {study.name} has no released checkpoint and no published label list: there is "
+            "nothing to download"
+        )
+    lines, files, errors = [], [], []
+    for path, get in wanted.items():
+        try:
+            source = get(path)
+        except DownloadError as error:
+            lines.append(f"{path}: {error}")
+            errors.append(str(error))
+        else:
+            lines.append(_fetched(path, source))
+            files.append({"file": str(path), **asdict(source)})
+    return Reply("\n".join(lines), {"files": files, "errors": errors}, not errors)
+
+
+def _fetched(path: Path, source: Source) -> str:
+    return f"{path}: {source.size:,} bytes, SHA-256 {source.sha256}"
 
 
 def _convert(options: argparse.Namespace) -> Reply:

@@ -179,6 +179,8 @@ def _study(name: str) -> Iterable[Finding]:
         yield Finding("study", status, str(error))
         return
     yield Finding("study", OK, f"{study.name}: {study.title}", {"study": study.name})
+    for name, sentence in study.left_out.items():
+        yield Finding(name, NOTE, sentence)
     yield _prepared(study)
     yield from _checkpoints(study)
 

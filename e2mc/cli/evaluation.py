@@ -9,6 +9,8 @@ from typing import Any
 
 from e2mc.cli.command import Reply, add
 from e2mc.cli.run import add_run, checkpoint_of, do, run_of
+from e2mc.cluster.console import announce
+from e2mc.errors import InputError
 
 
 def evaluation_commands(commands: Any) -> None:
@@ -59,11 +61,18 @@ def _information(options: argparse.Namespace) -> Reply:
 def _scored(paradigms: list[str], options: argparse.Namespace) -> Reply:
     """Scores a run as its rule does."""
     from e2mc.steps.evaluation import evaluation_task
+    from e2mc.study import read_config
 
     study, run = run_of(options, options.arm)
+    for name in [name for name in paradigms if name in study.left_out]:
+        announce(study.left_out[name])
+        paradigms.remove(name)
+    if not paradigms:
+        raise InputError("nothing is left to score: give the study more test images")
     rule = study.paradigm(paradigms[0], run.base).job
     checkpoint = checkpoint_of(study, run)
-    task = evaluation_task(study, run, paradigms, checkpoint, device=options.device)
+    keep = read_config().keep
+    task = evaluation_task(study, run, paradigms, checkpoint, device=options.device, keep=keep)
     return _results(do(task, rule, options))
 
 
@@ -78,5 +87,7 @@ def _results(outputs: dict[str, Path]) -> Reply:
         for score in contents[name]["scores"]:
             kind = f"{score['features']}, {score['selection']}, {score['split']}"
             seed = f"probe seed {score['probe_seed']}"
+            if score["evaluation_seed"]:
+                seed += f", evaluation seed {score['evaluation_seed']}"
             lines.append(f"  {score['metric']:17} {score['value']:8.3f}  ({kind}, {seed})")
     return Reply("\n".join(lines), contents)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add, add_study
 from e2mc.errors import InputError
+
+if TYPE_CHECKING:
+    from e2mc.cli.estimate import Rates
+    from e2mc.study import Config, Study
 
 
 def machine_commands(commands: Any, program: argparse.ArgumentParser) -> None:
@@ -25,13 +30,19 @@ def machine_commands(commands: Any, program: argparse.ArgumentParser) -> None:
         commands,
         "estimate",
         _estimate,
-        "estimate GPU-hours and disk space of every row of the tables",
+        "estimate GPU-hours, disk space and wall time of every row and stage; without rates it "
+        "measures them on this machine",
         "e2mc estimate --study paper --rate vicreg=900 swav=500 simsiam=900 features=3000 "
         "fine-tuning=1500",
     )
     add_study(estimate)
-    rates = estimate.add_mutually_exclusive_group(required=True)
-    rates.add_argument("--rates", type=Path, help="CSV file of measured images per second")
+    rates = estimate.add_mutually_exclusive_group()
+    rates.add_argument(
+        "--rates",
+        type=Path,
+        help="CSV file of measured images per second (results/rates.csv, measured if it is not "
+        "there)",
+    )
     rates.add_argument(
         "--rate",
         type=_rate,
@@ -81,11 +92,37 @@ def _estimate(options: argparse.Namespace) -> Reply:
     from e2mc.cli.estimate import Rates, estimate, read_rates
     from e2mc.study import load_study, read_config
 
-    rates = read_rates(options.rates) if options.rates else Rates(dict(options.rate))
-    frame = estimate(load_study(options.study), rates, keep=read_config().keep)
-    table = frame.to_string(index=False, float_format="{:,.1f}".format)
-    data = {"rates": rates.origin, "rows": frame.to_dict(orient="records")}
-    return Reply(f"{table}\n\nRates: {rates.origin}.", data)
+    study, config = load_study(options.study), read_config()
+    if options.rates:
+        rates = read_rates(options.rates)
+    elif options.rate:
+        rates = Rates(dict(options.rate))
+    else:
+        rates = _measured(study, config)
+    found = estimate(study, rates, keep=config.keep)
+    table = found.frame.to_string(index=False, float_format="{:,.1f}".format, na_rep="")
+    lines = [table, *found.unknown, f"Rates: {rates.origin}."]
+    rows = [
+        {key: None if value != value else value for key, value in row.items()}  # NaN is no JSON
+        for row in found.frame.to_dict(orient="records")
+    ]
+    data = {
+        "rates": rates.origin,
+        "images_per_second": dict(rates.images_per_second),
+        "rows": rows,
+        "unknown": list(found.unknown),
+    }
+    return Reply("\n\n".join(lines), data)
+
+
+def _measured(study: Study, config: Config) -> Rates:
+    """Rates of an earlier call, or measured now; what is done is told to standard error."""
+    from e2mc.cli.measuring import rates_at_hand
+    from e2mc.steps.device import resolve_device
+
+    folders: dict[str, Path | None] = dict(config.data_folders.items())
+    device = resolve_device(config.device)
+    return rates_at_hand(study, folders, device, lambda line: print(line, file=sys.stderr))
 
 
 def _schema(options: argparse.Namespace) -> Reply:

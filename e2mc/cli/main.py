@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 
+from e2mc.cli.bundle import bundle_commands
 from e2mc.cli.checkpoints import checkpoint_commands
 from e2mc.cli.evaluation import evaluation_commands
+from e2mc.cli.improve import improve_commands
 from e2mc.cli.machine import machine_commands
 from e2mc.cli.reporting import reporting_commands
 from e2mc.cli.training import training_commands
@@ -27,8 +30,11 @@ exit status:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status, see ``e2mc --help``."""
     options = make_parser().parse_args(arguments)
+    # what a step says as it goes is no part of the JSON
+    aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
     try:
-        reply = options.command(options)
+        with aside:
+            reply = options.command(options)
     except (KeyboardInterrupt, Interrupted) as stopped:
         said = str(stopped) or "interrupted: the same command goes on from the last saved state"
         print(said, file=sys.stderr)
@@ -67,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     training_commands(commands)
     evaluation_commands(commands)
     reporting_commands(commands)
+    bundle_commands(commands)
     checkpoint_commands(commands)
+    improve_commands(commands)
     machine_commands(commands, parser)
     return parser

@@ -43,6 +43,7 @@ def reporting_commands(commands: Any) -> None:
 
 
 def _table(options: argparse.Namespace) -> Reply:
+    from e2mc.reporting.cells import table_results
     from e2mc.reporting.results import collect
     from e2mc.reporting.tables import build_table
     from e2mc.steps.reporting import expect_results
@@ -50,7 +51,7 @@ def _table(options: argparse.Namespace) -> Reply:
 
     study = load_study(options.study)
     expect_known(options.name, study.tables, "table")
-    wanted = study.table_results(options.name)
+    wanted = table_results(study, options.name)
     found = [path for path in wanted if path.exists()]
     if not found:
         raise InputError(
@@ -83,11 +84,12 @@ def _report(options: argparse.Namespace) -> Reply:
 
 
 def _where(options: argparse.Namespace) -> Reply:
+    from e2mc.steps.reporting import report_path
     from e2mc.study import load_study
 
     study = load_study(options.study)
     made = sorted(study.root.glob("tables/*.md")) + sorted(study.root.glob("figures/*.png"))
-    made += [path for path in (study.root / "report.html",) if path.exists()]
+    made += [path for path in (report_path(study, full=False),) if path.exists()]
     if not made:
         raise InputError(f"{study.root} has no tables yet: run `snakemake --cores 2`")
     return Reply("\n".join(map(str, made)), [str(path) for path in made])

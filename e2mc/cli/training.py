@@ -79,8 +79,7 @@ def _check_data(options: argparse.Namespace) -> Reply:
     from e2mc.steps.data import check_data
     from e2mc.study import load_study, read_config
 
-    folders: dict[str, Path | None] = dict(read_config().data_folders.items())
-    lines = check_data(load_study(options.study), folders, options.decode)
+    lines = check_data(load_study(options.study), read_config(), options.decode)
     return Reply("\n".join(lines), lines)
 
 

@@ -87,14 +87,18 @@ class Criterion(nn.Module):
             ValueError: if it is not tensors that are given, their shapes, dtypes or devices do not
                 fit, or a value is not finite.
         """
+        terms = self.weighted_terms(views)
+        # Not 1 * term: the compiler would return the term itself, and so the detached one.
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return CriterionOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+
+    def weighted_terms(self, views: Sequence[Tensor]) -> Terms:
+        """Name -> weight and term, with gradient; checks and errors are those of `forward`."""
         self._check_views(views)
         with torch.autocast(views[0].device.type, enabled=False):
             double = any(z.dtype == torch.float64 for z in views)
             wide = [z.double() if double else z.float() for z in views]
-            terms = self.compute(wide, self._sizes(wide))
-            # Not 1 * term: the compiler would return the term itself, and so the detached one.
-            loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return CriterionOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+            return self.compute(wide, self._sizes(wide))
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         """Terms of checked views; `sizes` is the number of rows on every rank."""

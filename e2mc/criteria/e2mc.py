@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from e2mc.criteria.base import Criterion, Terms
+from e2mc.criteria.weights import balanced_weights
 from e2mc.distributed import Group, exchange_columns
 from e2mc.entropy import MAPPINGS, mapped_entropy
 from e2mc.errors import expect_integer, expect_known, expect_number
@@ -89,6 +91,41 @@ class E2MC(Criterion):
         self.window = window
         self.epsilon = epsilon
         self.batch_size = batch_size
+
+    def suggest_weights(
+        self, *embeddings: Tensor, loss: Tensor, parameters: Iterable[nn.Parameter]
+    ) -> dict[str, float]:
+        """First weights without a sweep: both terms pull as hard as the loss they are added to.
+
+        Each weight is `balanced_weights`' ||d loss|| / ||d term||, and the covariance's at most the
+        entropy's, beyond which embeddings shrink before their entropy rises. A start, no optimum:
+        the mean over a few batches of the first epoch; then look whether the entropy rises.
+
+        Args:
+            embeddings: one (N_r, D) tensor per view, with gradient; see the class.
+            loss: scalar of your own training, of the same batch.
+            parameters: of the model in training.
+
+        Returns:
+            "entropy_weight" and "covariance_weight", to pass to a new `E2MC`.
+
+        Raises:
+            InputError: when a gradient is 0 or not finite, see `balanced_weights`.
+
+        Example:
+            >>> model = torch.nn.Linear(8, 64)
+            >>> z1, z2 = model(torch.randn(256, 8)), model(torch.randn(256, 8))
+            >>> weights = E2MC().suggest_weights(
+            ...     z1, z2, loss=(z1 - z2).square().mean(), parameters=model.parameters()
+            ... )
+            >>> criterion = E2MC(**weights)
+        """
+        terms = {name: term for name, (_, term) in self.weighted_terms(embeddings).items()}
+        found = balanced_weights(terms, loss, parameters, self.group)
+        return {
+            "entropy_weight": found["entropy"],
+            "covariance_weight": min(found["covariance"], found["entropy"]),
+        }
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         entropy = covariance = views[0].new_zeros(())

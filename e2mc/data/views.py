@@ -59,6 +59,10 @@ class Normalisation:
         return (images - mean) / std
 
 
+COLOURS = ("brightness", "contrast", "saturation", "hue")
+USUAL = {"jitter": 0.8, "blur": 0.5}  # probabilities in SimCLR and its followers
+
+
 @dataclass(frozen=True)
 class ViewRecipe:
     """How a random view is made, in this order.
@@ -70,14 +74,15 @@ class ViewRecipe:
         crop_scale: share of the image's area in the crop (smallest, largest).
         crop_ratio: width over height of the crop (smallest, largest).
         flip: probability of a horizontal flip.
-        jitter: probability that brightness, contrast, saturation and hue change.
+        jitter: probability that brightness, contrast, saturation and hue change; without it they
+            are refused.
         brightness, contrast, saturation: factors are drawn from 1 - value to 1 + value.
         hue: shifts are drawn from -hue to hue, in turns of the colour circle.
         jitter_order: "fixed" is brightness, contrast, saturation, hue; "random" is drawn for each
             image, as torchvision's ColorJitter does.
         grayscale: probability that colour is removed.
         blur: probability of a Gaussian blur.
-        blur_sigma: its standard deviation in pixels (smallest, largest).
+        blur_sigma: its standard deviation in pixels (smallest, largest); refused without blur.
         solarize: probability that pixels of at least one half are inverted.
 
     On greyscale images saturation, hue and grayscale change nothing and are skipped.
@@ -125,6 +130,24 @@ class ViewRecipe:
                 raise InputError(f"{name} must be in [0, 1], found {getattr(self, name)}")
         if not 0 <= self.hue <= 0.5:
             raise InputError(f"hue must be in [0, 0.5], found {self.hue}")
+        self._expect_effect("jitter", *COLOURS, "jitter_order")
+        self._expect_effect("blur", "blur_sigma")
+        if self.jitter and not any(getattr(self, name) for name in COLOURS):
+            raise InputError(
+                f"jitter is {self.jitter}, but {', '.join(COLOURS[:-1])} and {COLOURS[-1]} are 0: "
+                "set one of them, or leave jitter out"
+            )
+
+    def _expect_effect(self, probability: str, *settings: str) -> None:
+        """Raises InputError for a setting of what never happens."""
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        for name in settings:
+            value = getattr(self, name)
+            if value != defaults[name] and not getattr(self, probability):
+                raise InputError(
+                    f"{name} is {value}, but {probability}, the probability that it is used, is 0: "
+                    f"set {probability}, e.g. to {USUAL[probability]}, or leave {name} out"
+                )
 
 
 @dataclass(frozen=True)

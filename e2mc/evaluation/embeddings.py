@@ -16,13 +16,14 @@ from e2mc.data.source import Batch, ImageSource
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
 from e2mc.entropy import MAPPINGS, mapped_entropy
+from e2mc.errors import InputError
 from e2mc.evaluation.metrics import (
     covariance_spectrum,
     effective_rank,
     power_law_exponent,
     score,
 )
-from e2mc.evaluation.paradigm import Found, Paradigm
+from e2mc.evaluation.paradigm import Counts, Found, Paradigm
 from e2mc.evaluation.subject import Subject
 from e2mc.methods import Method
 
@@ -51,6 +52,10 @@ class Embeddings(Paradigm):
 
     batch_size: int
     mapping: str = "normal"
+
+    def check(self, data: Counts) -> None:
+        if data.test is not None and data.test < 2:
+            raise InputError(f"{data.test} test image has no spectrum: use 2 or more")
 
     def score(self, subject: Subject, name: str) -> Found:
         assert subject.normalisation is not None, "the subject does not say how views are drawn"

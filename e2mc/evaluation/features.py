@@ -17,6 +17,8 @@ from e2mc.evaluation.epochs import interruption_point
 from e2mc.models.backbone import Backbone
 from e2mc.state import fingerprint
 
+HELD = 2**26  # numbers that stay on the device before they are copied together: 256 MB
+
 
 def extract_features(
     backbone: Backbone,
@@ -51,7 +53,9 @@ def extract_features(
 
     Source: spatial pooling as for VOC07 and iNaturalist in VISSL (Goyal et al. 2021).
     """
-    parts = feature_batches(
+    parts: list[Tensor] = []
+    held: list[Tensor] = []
+    batches = feature_batches(
         backbone,
         images,
         view=view,
@@ -60,7 +64,13 @@ def extract_features(
         device=device,
         spatial=spatial,
     )
-    return torch.cat([features.cpu() for features in parts])
+    for features in batches:
+        held.append(features)
+        if sum(map(Tensor.numel, held)) >= HELD:
+            parts.append(torch.cat(held).cpu())
+            held = []
+    parts += [torch.cat(held).cpu()] if held else []
+    return torch.cat(parts)
 
 
 def feature_batches(
@@ -76,20 +86,30 @@ def feature_batches(
     """What ``extract_features`` returns, batch by batch and on the device."""
     if not len(images):
         raise InputError("cannot extract features from no images")
-    with _frozen(backbone, device):
+    finite: Tensor | None = None
+    with frozen(backbone, device):
         for views in images.plain_views(view, normalisation, device, batch_size):
             interruption_point("extracting features")
-            features = _features(backbone, views, spatial)
-            if not features.isfinite().all():
-                raise InputError(
-                    "the backbone's features are not finite: its weights are damaged or its "
-                    "training diverged; train it again with a smaller learning rate"
-                )
+            features = pooled_features(backbone, views, spatial)
+            if finite is None:
+                finite = features.isfinite().all()
+                _expect(finite)  # asking for later ones would wait for the device each time
+            finite = finite & features.isfinite().all()
             yield features
+    if finite is not None:
+        _expect(finite)
+
+
+def _expect(finite: Tensor) -> None:
+    if not finite:
+        raise InputError(
+            "the backbone's features are not finite: its weights are damaged or its training "
+            "diverged; train it again with a smaller learning rate"
+        )
 
 
 @contextmanager
-def _frozen(backbone: Backbone, device: str | torch.device) -> Iterator[None]:
+def frozen(backbone: Backbone, device: str | torch.device) -> Iterator[None]:
     """The backbone on the device in evaluation mode; its mode is restored."""
     was_training = backbone.training
     backbone.to(device).eval()
@@ -100,7 +120,7 @@ def _frozen(backbone: Backbone, device: str | torch.device) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _features(backbone: Backbone, views: Tensor, spatial: bool) -> Tensor:
+def pooled_features(backbone: Backbone, views: Tensor, spatial: bool) -> Tensor:
     """In evaluation mode images do not see each other: what is too much at once goes in halves."""
     try:
         return (pool_spatially(backbone.feature_map(views)) if spatial else backbone(views)).float()
@@ -110,7 +130,7 @@ def _features(backbone: Backbone, views: Tensor, spatial: bool) -> Tensor:
                 "the GPU has no memory left for one image: free it or take another one "
                 f"({str(error).splitlines()[0]})"
             ) from None
-    return torch.cat([_features(backbone, half, spatial) for half in views.chunk(2)])
+    return torch.cat([pooled_features(backbone, half, spatial) for half in views.chunk(2)])
 
 
 def pool_spatially(feature_map: Tensor) -> Tensor:
@@ -224,8 +244,8 @@ class FeatureStream(Protocol):
     def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Passes once over the images ``indices`` (int64), in a random order of this epoch.
 
-        Yields (features (B, dim), their indices (B,)) in pieces of any size B: the heads cut them
-        into their own batches.
+        Yields (features (B, dim), their indices (B,) on the CPU) in pieces of any size B: the heads
+        cut them into their own batches.
         """
         ...
 
@@ -246,10 +266,14 @@ class CachedFeatures:
         self.dim = features.shape[1]
 
     def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
-        for piece in order.split(8192):
+        for piece in shuffled(indices, self.seed, epoch).split(8192):
             yield self.features[piece], piece
+
+
+def shuffled(indices: Tensor, seed: int, epoch: int) -> Tensor:
+    """``indices`` in the random order of an epoch."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
 
 
 class ViewFeatures:
@@ -265,7 +289,8 @@ class ViewFeatures:
         batch_size: images per forward pass; it changes nothing but speed and memory.
         device: where the backbone runs and the features are.
         spatial: see ``extract_features``.
-        seed: of the order and the views.
+        seed: of the views.
+        order_seed: of the order; None: ``seed``.
     """
 
     def __init__(
@@ -279,30 +304,38 @@ class ViewFeatures:
         device: str | torch.device = "cpu",
         spatial: bool = False,
         seed: int = 0,
+        order_seed: int | None = None,
     ) -> None:
         self.backbone, self.images = backbone, images
         self.recipe, self.normalisation = recipe, normalisation
         self.batch_size, self.device, self.spatial, self.seed = batch_size, device, spatial, seed
+        self.order_seed = order_seed
         self.positions = 4 if spatial else 1
         self.dim = backbone.feature_dim * self.positions
 
     def epoch(self, epoch: int, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        pieces = epoch_batches(indices.cpu(), self.batch_size, self.seed, epoch)
+        pieces = epoch_batches(indices.cpu(), self.batch_size, self.seed, epoch, self.order_seed)
         views = self.images.views(pieces, (self.recipe,), self.normalisation, self.device)
-        with _frozen(self.backbone, self.device):
+        with frozen(self.backbone, self.device):
             for piece, [batch] in zip(pieces, views, strict=True):
-                yield (
-                    _features(self.backbone, batch, self.spatial),
-                    piece.indices.to(self.device, non_blocking=True),
-                )
+                # indices stay where they are: heads pick their rows without asking the device
+                yield pooled_features(self.backbone, batch, self.spatial), piece.indices
 
 
-def epoch_batches(indices: Tensor, batch_size: int, seed: int, epoch: int) -> list[Batch]:
-    """One pass over the images ``indices`` in a random order; all draws follow from the numbers."""
+def epoch_batches(
+    indices: Tensor, batch_size: int, seed: int, epoch: int, order_seed: int | None = None
+) -> list[Batch]:
+    """One pass over the images ``indices`` in a random order; all draws follow from the numbers.
 
-    def number(*position: int) -> int:
+    The order follows from ``order_seed``, which is ``seed`` where it is None, the views from
+    ``seed``.
+    """
+
+    def number(*position: int, seed: int = seed) -> int:
         return int(fingerprint({"seed": seed, "epoch": epoch, "position": position}), 16)
 
-    generator = torch.Generator().manual_seed(number())
+    generator = torch.Generator().manual_seed(
+        number(seed=seed if order_seed is None else order_seed)
+    )
     order = indices[torch.randperm(len(indices), generator=generator)]
     return [Batch(part, number(i)) for i, part in enumerate(order.split(batch_size))]

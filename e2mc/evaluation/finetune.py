@@ -19,6 +19,7 @@ from e2mc.evaluation.features import epoch_batches
 from e2mc.evaluation.heads import schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
 from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 from e2mc.models.backbone import Backbone
 from e2mc.progress import Progress
@@ -82,9 +83,19 @@ class FineTune(Labelled):
     metric: ClassVar[str] = "top1"
     stage: ClassVar[str] = "fine-tuning"
     selects_epochs: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    frozen: ClassVar[bool] = False
 
     kind: Literal["finetune"] = "finetune"
     protocol: FineTuneProtocol
+
+    def check(self, data: Counts) -> None:
+        super().check(data)
+        if data.train is not None and self.labelled(data) < 2:
+            raise InputError(
+                f"label_list: {self.labelled(data)} image has a label, fine-tuning needs 2: use a "
+                "longer list"
+            )
 
     def work(self, data: Counts) -> Work:
         assert data.held_out is not None, "the study does not say how many images there are"
@@ -109,6 +120,7 @@ class FineTune(Labelled):
                 normalisation=subject.datasets[self.dataset].normalisation,
                 view=subject.datasets[self.dataset].view,
                 seed=seed,
+                evaluation_seed=subject.seed,
                 device=subject.device,
                 state=subject.state(f"{name}-{seed}") if on_disk else None,
                 what=f"{subject.what} {name}",
@@ -128,6 +140,7 @@ def fine_tune(
     normalisation: Normalisation,
     view: PlainView,
     seed: int,
+    evaluation_seed: EvaluationSeed = FIRST,
     device: str | torch.device = "cpu",
     state: EpochState | None = None,
     what: str = "fine-tuning",
@@ -143,7 +156,8 @@ def fine_tune(
         protocol: how to train.
         normalisation: mean and standard deviation per channel.
         view: how images are resized when they are scored; its size is also that of the views.
-        seed: of the head, the order and the views.
+        seed: of the labels, under which the scores are.
+        evaluation_seed: with ``seed`` it decides the head, the order and the views.
         device: where to train.
         state: where the state is kept after every epoch; a later call goes on from it.
         what: name in the progress display, which is shown where a state is kept.
@@ -162,7 +176,8 @@ def fine_tune(
     """
     if len(subset) < 2:
         raise InputError(f"fine-tuning needs at least 2 labelled images, found {len(subset)}")
-    run = _Training(backbone, len(train.classes), protocol, normalisation, view, seed, device)
+    seeds = evaluation_seed.of(seed), evaluation_seed.order_of(seed)
+    run = _Training(backbone, len(train.classes), protocol, normalisation, view, seeds, device)
     splits = {"test": test} | ({"validation": validation} if len(validation) else {})
     chooses = "validation" if len(validation) else "test"
     if state is not None and (found := state.load()) is not None:
@@ -208,13 +223,13 @@ class _Training:
         protocol: FineTuneProtocol,
         normalisation: Normalisation,
         view: PlainView,
-        seed: int,
+        seeds: tuple[int, int],
         device: str | torch.device,
     ) -> None:
         self.protocol, self.normalisation, self.view = protocol, normalisation, view
-        self.seed, self.device = seed, device
+        (self.seed, self.order_seed), self.device = seeds, device
         trunk = copy.deepcopy(backbone).requires_grad_()
-        head = _linear_head(trunk.feature_dim, classes, torch.Generator().manual_seed(seed))
+        head = _linear_head(trunk.feature_dim, classes, torch.Generator().manual_seed(self.seed))
         self.model = nn.Sequential(trunk, head).to(device)
         self.rates = (protocol.trunk_lr, protocol.head_lr)
         groups = [
@@ -237,7 +252,7 @@ class _Training:
         )
         for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * factor
-        batches = epoch_batches(subset, protocol.batch_size, self.seed, self.epoch)
+        batches = epoch_batches(subset, protocol.batch_size, self.seed, self.epoch, self.order_seed)
         # batch normalisation cannot train on one image
         batches = [batch for batch in batches if len(batch.indices) > 1]
         recipe = protocol.views(self.view.size)

@@ -27,6 +27,8 @@ class LinearProtocol:
     batch of an epoch is used.
 
     Args:
+        optimizer: "sgd", or "lars": SGD behind the layer-wise rate control of ``larc``, with one
+            rate for the weights of a head and one for its biases.
         learning_rates: one head each, and the validation split chooses. Few labels need a wide
             grid: the number of steps is small, and the rate is then the regulariser.
         schedule: per epoch, "cosine" to 0 or "step", times ``gamma`` at each epoch of ``steps``.
@@ -37,6 +39,7 @@ class LinearProtocol:
             epoch always counts.
     """
 
+    optimizer: Literal["sgd", "lars"] = "sgd"
     epochs: int = 100
     batch_size: int = 256
     learning_rates: tuple[float, ...] = (0.3,)
@@ -68,6 +71,12 @@ class LinearProtocol:
                 raise InputError(f"{name} must not be negative, found {getattr(self, name)}")
         if self.schedule not in ("cosine", "step"):
             raise InputError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
+        if self.optimizer not in ("sgd", "lars"):
+            raise InputError(f"optimizer must be 'sgd' or 'lars', found {self.optimizer!r}")
+        if self.optimizer == "lars" and self.batch_norm:
+            raise InputError(
+                "batch_norm has no optimizer 'lars': set optimizer to sgd, or batch_norm to false"
+            )
 
     def factor(self, epoch: int) -> float:
         """What the learning rate is multiplied by in this epoch, counted from 0."""
@@ -134,23 +143,25 @@ class StackedHeads:
         self._momentum = torch.zeros_like(self.weight)
         self._norm = _ChannelNorm(self.weight, positions) if protocol.batch_norm else None
         self._members = [
-            torch.zeros(len(labels), dtype=torch.bool, device=labels.device).index_fill_(
-                0, subset.to(labels.device), True
-            )
+            torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, subset.cpu(), True)
             for subset in subsets
         ]
         self._waiting = [(self.weight.new_empty(0, dim + 1), labels[:0]) for _ in subsets]
         self.epoch = 0
 
     def consume(self, features: Tensor, indices: Tensor) -> None:
-        """Takes a piece of the stream, and a step for every full batch that it completes."""
-        features = with_ones(features)
+        """Takes a piece of the stream, and a step for every full batch that it completes.
+
+        Its rows are picked on the CPU: how many there are would have to be asked of the device.
+        """
+        features, indices = with_ones(features), indices.cpu()
         for i, member in enumerate(self._members):
             rows = member[indices].nonzero().flatten()
+            chosen = indices[rows].to(self.labels.device, non_blocking=True)
             x, y = self._waiting[i]
             self._waiting[i] = (
-                torch.cat((x, features[rows])),
-                torch.cat((y, self.labels[indices[rows]])),
+                torch.cat((x, features[rows.to(features.device, non_blocking=True)])),
+                torch.cat((y, self.labels[chosen])),
             )
         size = self.protocol.batch_size
         ready = min(len(y) for _, y in self._waiting) // size * size
@@ -174,6 +185,12 @@ class StackedHeads:
         error -= F.one_hot(y, self.classes).to(error).unsqueeze(-1)
         factor = self.protocol.factor(self.epoch)
         # buffer <- momentum * buffer + (gradient of the mean loss + weight decay * weight)
+        if self.protocol.optimizer == "lars":
+            gradient = torch.bmm(x.mT, error.flatten(2)).view_as(self.weight) / x.shape[1]
+            gradient = larc(gradient, self.weight, self.protocol.weight_decay)
+            self._momentum.mul_(self.protocol.momentum).add_(gradient)
+            self.weight.addcmul_(self._momentum, self._rates, value=-factor)
+            return
         if self._norm is None:
             self._momentum.flatten(2).baddbmm_(
                 x.mT, error.flatten(2), beta=self.protocol.momentum, alpha=1 / x.shape[1]
@@ -222,6 +239,29 @@ class StackedHeads:
                     for key, value in state["norm"].items()
                 }
             )
+
+
+def larc(gradient: Tensor, weight: Tensor, weight_decay: float, trust: float = 0.001) -> Tensor:
+    """The gradient of stacked heads after layer-wise rate control, not clipped.
+
+    Of each head the weights w are one layer and the biases another: where neither norm is 0,
+    ``g <- (g + weight_decay w) trust ||w|| / (||g|| + weight_decay ||w|| + 1e-8)``, else g stays as
+    it is, without decay.
+
+    Args:
+        gradient, weight: (S, D + 1, K, L); the last row is the bias.
+
+    Source: apex.parallel.LARC with clip=False, as SimSiam's main_lincls.py and e2mc's
+    eval_linear.py take it.
+    """
+    scaled = []
+    for rows in (slice(None, -1), slice(-1, None)):
+        g, w = gradient[:, rows], weight[:, rows]
+        g_norm, w_norm = (x.square().sum(dim=(1, 2), keepdim=True).sqrt() for x in (g, w))
+        rate = trust * w_norm / (g_norm + weight_decay * w_norm + 1e-8)
+        both = (w_norm > 0) & (g_norm > 0)
+        scaled.append(torch.where(both, (g + weight_decay * w) * rate, g))
+    return torch.cat(scaled, dim=1)
 
 
 class _ChannelNorm:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from e2mc.data.views import ViewRecipe
 from e2mc.errors import InputError
-from e2mc.evaluation.features import CachedFeatures, ViewFeatures, whiten
+from e2mc.evaluation.bank import BankFeatures
+from e2mc.evaluation.features import CachedFeatures, FeatureStream, ViewFeatures, whiten
 from e2mc.evaluation.heads import LinearProtocol
 from e2mc.evaluation.metrics import rank_summary, summary_of_covariance
 from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
@@ -32,6 +33,8 @@ class Linear(Labelled):
     Args:
         features: as they are ("raw"), whitened by the training features, or both.
         views: a new random view of each image in every epoch; None: features are computed once.
+        views_bank: so many random views of each image, whose features are computed once and kept in
+            bfloat16; the epochs go through them in turn. None: fresh views, the official protocol.
         spatial: features pooled to 2 x 2 places instead of one.
         shared_pass: one pass over random views serves all heads; False: each its own.
         protocol: how heads are trained.
@@ -42,10 +45,12 @@ class Linear(Labelled):
     stage: ClassVar[str] = "linear classifiers"
     selects_epochs: ClassVar[bool] = True
     tells_saturation: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     kind: Literal["linear"] = "linear"
     features: tuple[Literal["raw", "whitened"], ...] = ("raw", "whitened")
     views: ViewRecipe | None = None
+    views_bank: int | None = None
     spatial: bool = False
     shared_pass: bool = True
     protocol: LinearProtocol
@@ -54,6 +59,11 @@ class Linear(Labelled):
         super().__post_init__()
         if self.views is None and (self.spatial or self.protocol.batch_norm):
             raise InputError("spatial and batch_norm need views: give the recipe of random views")
+        if self.views_bank is not None and (self.views is None or self.views_bank < 1):
+            raise InputError(
+                "views_bank must be at least 1 and needs views, the recipe of random views; found "
+                f"views_bank {self.views_bank} and {'no views' if self.views is None else 'views'}"
+            )
         if self.views is not None and self.views.count != 1:
             raise InputError(f"views.count must be 1, found {self.views.count}")
 
@@ -73,7 +83,7 @@ class Linear(Labelled):
     def pass_key(self, name: str) -> Hashable:
         if self.views is None or not self.shared_pass:
             return name
-        return self.dataset, self.views, self.spatial
+        return self.dataset, self.views, self.views_bank, self.spatial
 
     def sides(self, size: int) -> set[tuple[int, bool]]:
         views = set() if self.views is None else {self.views.size}
@@ -84,9 +94,21 @@ class Linear(Labelled):
         if self.views is None or "whitened" in self.features:
             splits.append("train")
         # an epoch shows the images of the largest set of labels; smaller ones lie within it
-        streamed = 0 if self.views is None else self.protocol.epochs * self.labelled(data)
+        shown = self.protocol.epochs if self.views_bank is None else self.views_bank
+        streamed = 0 if self.views is None else shown * self.labelled(data)
         computed = frozenset((self.dataset, split, self.spatial) for split in splits)
-        return Work(features=computed, streamed=streamed)
+        kept = 0 if self.views_bank is None else streamed
+        return Work(features=computed, streamed=streamed, banked=kept)
+
+    @property
+    def remark(self) -> str:
+        if self.views_bank is None:
+            return ""
+        return (
+            f"heads learn from a bank of {self.views_bank} random views per image, whose features "
+            "are computed once and kept in bfloat16; the official protocol draws a new view of "
+            "each image in every epoch"
+        )
 
     def score(self, subject: Subject, name: str) -> Found:
         """On features that are computed once."""
@@ -98,13 +120,14 @@ class Linear(Labelled):
             train, test = of_kind("train"), of_kind("test")
             assert train is not None and test is not None
             found, details[kind] = linear_probe(
-                CachedFeatures(train[0]),
+                CachedFeatures(train[0], subject.seed.order_of(0)),
                 splits.train.labels,
                 self.subsets(splits),
                 HeldOut(test, of_kind("validation")),
                 classes=len(splits.train.classes),
                 protocol=self.protocol,
                 features=kind,
+                seed=subject.seed,
             )
             scores += found
         return Found(scores, details)
@@ -125,14 +148,7 @@ def _streamed(
     dataset, spatial, device = first.dataset, first.spatial, subject.device
     splits = subject.splits(dataset)
     labels = splits.train.labels.to(device)
-    stream = ViewFeatures(
-        subject.backbone,
-        splits.train,
-        recipe=views,
-        normalisation=subject.datasets[dataset].normalisation,
-        device=device,
-        spatial=spatial,
-    )
+    stream = _stream(paradigms, views, subject)
     probes = {
         (name, kind): Probe(
             stream.dim,
@@ -142,6 +158,7 @@ def _streamed(
             paradigm.protocol,
             kind,
             stream.positions,
+            subject.seed,
         )
         for name, paradigm in paradigms.items()
         for kind in paradigm.features
@@ -162,6 +179,34 @@ def _streamed(
         scores = list(itertools.chain.from_iterable(part for part, _ in found.values()))
         results[name] = Found(scores, shared | {kind: part for kind, (_, part) in found.items()})
     return results
+
+
+def _stream(paradigms: Mapping[str, Linear], views: ViewRecipe, subject: Subject) -> FeatureStream:
+    """Fresh views in every epoch, or those of a bank in turn."""
+    name, first = next(iter(paradigms.items()))
+    splits = subject.splits(first.dataset)
+    if first.views_bank is None:
+        return ViewFeatures(
+            subject.frozen_backbone,
+            splits.train,
+            recipe=views,
+            normalisation=subject.datasets[first.dataset].normalisation,
+            device=subject.device,
+            spatial=first.spatial,
+            seed=subject.seed.of(0),
+            order_seed=subject.seed.order_of(0),
+        )
+    subsets = [
+        part for paradigm in paradigms.values() for part in paradigm.subsets(splits).values()
+    ]
+    indices = torch.cat(subsets).unique()
+    return BankFeatures(
+        subject.bank(name, first.dataset, indices, views, first.views_bank, first.spatial),
+        indices,
+        device=subject.device,
+        spatial=first.spatial,
+        seed=subject.seed.order_of(0),
+    )
 
 
 def _held_out(subject: Subject, dataset: str, spatial: bool, kind: str) -> HeldOut:

@@ -104,6 +104,7 @@ def score(
     selection: str = "last",
     features: str = "raw",
     probe_seed: int = 0,
+    evaluation_seed: int = 0,
 ) -> dict[str, str | float | int]:
     """One entry of a result's list of scores."""
     return {
@@ -112,5 +113,6 @@ def score(
         "features": features,
         "selection": selection,
         "probe_seed": probe_seed,
+        "evaluation_seed": evaluation_seed,
         "split": split,
     }

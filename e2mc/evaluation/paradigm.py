@@ -6,8 +6,8 @@ line in ``PARADIGMS`` of ``e2mc.evaluation``. Nothing else in the package knows 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from e2mc.data.images import Splits
 from e2mc.data.subsets import stratified_subset
 from e2mc.errors import InputError, expect_known
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 
 Score = dict[str, str | float | int]
@@ -34,12 +35,16 @@ class Counts:
     Attributes:
         train, validation, test: images; None where the study does not say.
         lists: label list -> number of images that it names.
+        classes: how many there are; None where the study does not say.
+        several_labels: whether an image can have several.
     """
 
     train: int | None
     validation: int | None
     test: int | None
     lists: Mapping[str, int]
+    classes: int | None = None
+    several_labels: bool = False
 
     @property
     def held_out(self) -> int | None:
@@ -53,13 +58,15 @@ class Work:
 
     Attributes:
         features: (data set, split, spatial) whose features are computed once for all paradigms.
-        streamed: images on fresh views; paradigms that share their passes take the most of them.
+        streamed: images on random views; paradigms that share their passes take the most of them.
+        banked: how many of these have their features kept on disk until the heads are trained.
         trained: images that the backbone is trained on.
         looked_at: images that the backbone in training is scored on.
     """
 
     features: frozenset[tuple[str, str, bool]] = frozenset()
     streamed: int = 0
+    banked: int = 0
     trained: int = 0
     looked_at: int = 0
 
@@ -77,6 +84,8 @@ class Paradigm:
         selects_epochs: whether it has a score of the best epoch beside that of the last.
         tells_saturation: whether it shows that a base was not trained to its end.
         on_embeddings: whether it scores what a criterion sees, and so needs the method.
+        draws: whether it draws anything that evaluation seeds change.
+        frozen: whether it scores features of the backbone as it is, and not what it learns.
     """
 
     kind: str
@@ -88,6 +97,8 @@ class Paradigm:
     selects_epochs: ClassVar[bool] = False
     tells_saturation: ClassVar[bool] = False
     on_embeddings: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    frozen: ClassVar[bool] = True
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -95,6 +106,11 @@ class Paradigm:
     def kinds_of_features(self) -> tuple[str, ...]:
         """On which features it has scores."""
         return ("raw",)
+
+    @property
+    def remark(self) -> str:
+        """What a table says of it beside its protocol's name, in a sentence; empty for nothing."""
+        return ""
 
     def values(self) -> dict[str, Any] | None:
         """What a result says of its protocol; None where there is nothing to choose."""
@@ -131,11 +147,29 @@ class Paradigm:
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Paradigm):
-    """A paradigm that tables show: a study lists it with its own label, data set and protocol."""
+    """A paradigm that tables show: a study lists it with its own label, data set and protocol.
+
+    Args:
+        protocol: its settings, a dataclass that checks their ranges, where it has any.
+        base_protocol: changes to the protocol on single bases.
+    """
 
     kind: str
     label: str
     dataset: str = "images"
+    protocol: Any = None
+    base_protocol: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any] | None:
+        """Without the changes for bases: a result is of one base, under the protocol it has."""
+        return {key: value for key, value in asdict(self).items() if key != "base_protocol"}
+
+    def with_protocol(self, changes: Mapping[str, Any]) -> Self:
+        """It with some values of its protocol changed, and nothing left to change.
+
+        Raises InputError for values that the protocol refuses.
+        """
+        return replace(self, protocol=replace(self.protocol, **changes), base_protocol={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +197,20 @@ class Labelled(Column):
             )
 
     def check(self, data: Counts) -> None:
+        if data.several_labels:
+            raise InputError(
+                f"dataset: the images of {self.dataset} have several labels each, {self.kind} "
+                "learns one: use kind svm, or another data set"
+            )
         if self.label_list is not None:
             expect_known(self.label_list, data.lists, "label_list: list")
+            return
+        fewest = data.classes or 1  # of every class that there is one is taken, or it is an error
+        if data.train is not None and self.fraction < 1 and self.labelled(data) < fewest:
+            raise InputError(
+                f"fraction: {self.fraction:g} of {data.train:,} images are "
+                f"{self.labelled(data)}, fewer than the {fewest} classes: choose a larger fraction"
+            )
 
     def labelled(self, data: Counts) -> int:
         """How many training images it learns from."""
@@ -190,3 +236,35 @@ def together(paradigms: Mapping[str, Paradigm]) -> Iterable[dict[str, Paradigm]]
     for name, paradigm in paradigms.items():
         groups.setdefault((paradigm.kind, paradigm.pass_key(name)), {})[name] = paradigm
     return groups.values()
+
+
+def score_with_seeds(
+    paradigms: Mapping[str, Paradigm],
+    subject: Subject,
+    seeds: Sequence[EvaluationSeed],
+    there: Mapping[str, Found] | None = None,
+) -> dict[str, Found]:
+    """Scores of paradigms that share their passes, by their names, under every evaluation seed.
+
+    The details are those of the first seed; those of others lie in ``evaluation_seeds``, by seed.
+    What draws nothing is scored once, and says seed 0.
+
+    Args:
+        paradigms: with one ``pass_key``.
+        subject: what is scored.
+        seeds: under which.
+        there: what was found under other seeds, which comes first.
+    """
+    kind = type(next(iter(paradigms.values())))
+    found: dict[str, Found] = dict(there or {})
+    for seed in seeds if kind.draws else [FIRST]:
+        for name, (scores, details) in kind.score_together(
+            paradigms, subject.with_seed(seed)
+        ).items():
+            of_seed = [score | {"evaluation_seed": seed.number} for score in scores]
+            if name not in found:
+                found[name] = Found(of_seed, details)
+                continue
+            found[name].scores.extend(of_seed)
+            found[name].details.setdefault("evaluation_seeds", {})[str(seed.number)] = details
+    return found

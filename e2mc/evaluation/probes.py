@@ -17,6 +17,7 @@ from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import FeatureStream
 from e2mc.evaluation.heads import LinearProtocol, StackedHeads, with_ones
 from e2mc.evaluation.metrics import score, topk_accuracy
+from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.progress import Progress
 
 
@@ -58,6 +59,7 @@ class Probe:
         protocol: how to train.
         features: how the scores call the features, "raw" or "whitened".
         positions: see ``StackedHeads``.
+        seed: with the probe seeds it decides the initial weights.
 
     Raises:
         ValueError: when the subsets differ in length or are empty.
@@ -72,11 +74,13 @@ class Probe:
         protocol: LinearProtocol,
         features: str = "raw",
         positions: int = 1,
+        seed: EvaluationSeed = FIRST,
     ) -> None:
         self.subsets, self.protocol, self.features = subsets, protocol, features
         self.indices = torch.cat(list(subsets.values())).unique()
+        seeds = [seed.of(of_subset) for of_subset in subsets]
         self.heads = StackedHeads(
-            dim, labels, list(subsets.values()), list(subsets), classes, protocol, positions
+            dim, labels, list(subsets.values()), seeds, classes, protocol, positions
         )
         weight = self.heads.weight
         self._accuracy = torch.full(weight.shape[::3], -1.0, device=labels.device)
@@ -121,7 +125,7 @@ class Probe:
                     logits, y = torch.cat(parts), y.to(weight.device)
                     for k in (1, 5) if self.heads.classes > 5 else (1,):
                         value = topk_accuracy(logits, y, k)
-                        where = {"split": split, "selection": selection}
+                        where: dict[str, Any] = {"split": split, "selection": selection}
                         scores.append(
                             score(
                                 f"top{k}", value, features=self.features, probe_seed=seed, **where
@@ -169,6 +173,7 @@ def linear_probe(
     classes: int,
     protocol: LinearProtocol,
     features: str = "raw",
+    seed: EvaluationSeed = FIRST,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Trains linear heads on label subsets of one size and scores them.
 
@@ -184,6 +189,7 @@ def linear_probe(
         classes: number K of classes.
         protocol: how to train.
         features: how the scores call the features, "raw" or "whitened".
+        seed: see ``Probe``.
 
     Returns:
         Scores (top1, and top5 with more than 5 classes, in percent; selections last and best;
@@ -197,7 +203,7 @@ def linear_probe(
 
     Source: eval_linear.py of SwAV (Caron et al. 2020); heads side by side as in DINOv2.
     """
-    probe = Probe(stream.dim, labels, subsets, classes, protocol, features, stream.positions)
+    probe = Probe(stream.dim, labels, subsets, classes, protocol, features, stream.positions, seed)
     train_probes(stream, [probe], {features: held_out})
     return probe.scores(held_out)
 

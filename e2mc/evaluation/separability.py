@@ -6,7 +6,7 @@ The source paper shows "embedding separability" without a definition; these thre
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,22 +17,48 @@ from torch.nn import functional as F
 
 from e2mc.errors import InputError
 from e2mc.evaluation.metrics import rank_summary, score
-from e2mc.evaluation.paradigm import Found, Paradigm
+from e2mc.evaluation.paradigm import Counts, Found, Paradigm
 from e2mc.evaluation.subject import Subject
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 MARGIN = 0.1
+MAX_DIM = 128  # of the features whose random labelings are separated
 PAIRED = 2000  # images whose pairs the cosine similarities are of, or all if there are fewer
 
 
 @dataclass(frozen=True)
 class Separability(Paradigm):
-    """How separable the backbone's features of the test images are."""
+    """How separable the backbone's features of the test images are.
+
+    Args:
+        feature_dim: tells the width of the features; it is asked only where there are few images.
+    """
 
     kind = "separability"
     label = "separability"
     dataset = "images"
     job: ClassVar[str] = "measure"
+
+    feature_dim: Callable[[], int] = lambda: MAX_DIM
+
+    def values(self) -> None:
+        """Nothing can be chosen."""
+
+    def check(self, data: Counts) -> None:
+        if data.several_labels:
+            raise InputError(f"the images of {self.dataset} have several labels each")
+        if data.test is not None and data.test < _points(RATIOS[-1], MAX_DIM):
+            dim = min(self.feature_dim(), MAX_DIM)
+            if data.test < _points(RATIOS[-1], dim):
+                raise InputError(
+                    f"random labelings of {dim} dimensions take {_points(RATIOS[-1], dim)} test "
+                    f"images, {self.dataset} has {data.test}"
+                )
+        if data.test is not None and data.test <= (data.classes or 0):
+            raise InputError(
+                f"pairs of one class take more test images than the {data.classes} classes, "
+                f"{self.dataset} has {data.test}"
+            )
 
     def score(self, subject: Subject, name: str) -> Found:
         return Found(*separability(*subject.known(self.dataset, "test")))
@@ -144,7 +170,7 @@ def labeling_curve(
     labelings: int = 60,
     seed: int = 0,
     margin: float = MARGIN,
-    max_dim: int = 128,
+    max_dim: int = MAX_DIM,
 ) -> dict[str, Any]:
     """Share of random labelings of n points that a hyperplane separates, as n / d grows.
 
@@ -183,11 +209,11 @@ def labeling_curve(
     if not scale > 0:
         raise InputError("random labelings need features that differ, but all are equal")
     values = (points / scale).numpy()
-    counts = [max(1, round(ratio * d)) for ratio in ratios]
+    counts = [_points(ratio, d) for ratio in ratios]
     if counts[-1] > len(values):
         raise InputError(
-            f"{counts[-1]} points are needed for n / d = {ratios[-1]:g}, but there are "
-            f"{len(values)} images: use more images or smaller ratios"
+            f"random labelings of {d} dimensions take {counts[-1]} images at n / d = "
+            f"{ratios[-1]:g}, found {len(values)}: use more images"
         )
     random = np.random.default_rng(seed)
     margins = np.empty((len(counts), labelings))
@@ -207,6 +233,11 @@ def labeling_curve(
         "margin": margin,
         "gardner_capacity": round(gardner_capacity(margin), 4),
     }
+
+
+def _points(ratio: float, dim: int) -> int:
+    """How many points are labelled for n / d = ``ratio``."""
+    return max(1, round(ratio * dim))
 
 
 def largest_margin(points: np.ndarray) -> float:

@@ -61,6 +61,20 @@ class SVM(Column):
     kind: Literal["svm"] = "svm"
     protocol: SVMProtocol
 
+    def check(self, data: Counts) -> None:
+        if not data.several_labels:
+            raise InputError(
+                f"dataset: the images of {self.dataset} have one label each, svm learns several: "
+                "use kind linear, or another data set"
+            )
+        least = 2 * self.protocol.folds
+        if data.train is not None and data.train < least:
+            raise InputError(
+                f"protocol.folds: {self.protocol.folds} folds need as many images with a class and "
+                f"without it, {least} in all, but there are {data.train} training images: lower "
+                "folds"
+            )
+
     def sides(self, size: int) -> set[tuple[int, bool]]:
         return {(size, True)}
 

@@ -105,6 +105,11 @@ def _check(name: str, sizes: tuple[int, ...], maps: tuple[int, ...], in_channels
                 )
 
 
+def feature_dim(name: str, in_channels: int = 3) -> int:
+    """Width of a backbone's features; nothing is computed, see ``check_backbone``."""
+    return _without_weights(name, in_channels).feature_dim
+
+
 def _without_weights(name: str, in_channels: int) -> Backbone:
     """A backbone on the meta device, or a whole one where its library needs numbers to build it."""
     with torch.random.fork_rng(devices=[]):
@@ -156,5 +161,6 @@ __all__ = [
     "SmallResNet",
     "check_backbone",
     "create_backbone",
+    "feature_dim",
     "model_normalisation",
 ]

@@ -1,6 +1,6 @@
 """Tables and figures: pure functions of the result files and the study."""
 
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_known
 from e2mc.reporting.collection import RESULTS
 from e2mc.reporting.convergence import CONVERGENCE
 from e2mc.reporting.cost import COST
@@ -11,7 +11,7 @@ from e2mc.reporting.part import Part
 from e2mc.reporting.separability import SEPARABILITY
 from e2mc.reporting.spectrum import SPECTRUM
 from e2mc.reporting.stability import STABILITY
-from e2mc.reporting.sweep import SWEEP
+from e2mc.reporting.sweep import SWEEP, SWEEP_RATES
 from e2mc.reporting.tables import TARGETS, table_part
 from e2mc.reporting.training import TRAINING
 from e2mc.study import Study
@@ -26,6 +26,7 @@ PARTS = (
     CONVERGENCE,
     INFORMATION,
     STABILITY,
+    SWEEP_RATES,
     SWEEP,
     RESULTS,
 )
@@ -49,10 +50,21 @@ def parts(study: Study) -> dict[str, Part]:
 
 
 def made(study: Study, *, full: bool = False) -> dict[str, Part]:
-    """The parts that `all` makes and the report has, or those of the full report."""
+    """The parts that `all` makes and the report has, or those of the full report.
+
+    Raises:
+        ValueError: when the study's ``targets`` name a part that there is not.
+    """
+    known = parts(study)
+    for name in study.targets or ():
+        expect_known(name, known, "targets: table or figure")
+        if lacking := known[name].lacking(study):
+            raise InputError(f"targets: {lacking}")
+    if study.targets is not None:
+        return {name: known[name] for name in study.targets}
     return {
         name: part
-        for name, part in parts(study).items()
+        for name, part in known.items()
         if not part.lacking(study) and (part.in_full_report if full else part.in_all)
     }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from e2mc.reporting.cells import main_table_results
 from e2mc.reporting.part import Inputs, Outputs, Part
-from e2mc.reporting.results import collect, main_table_results, measurement_results
+from e2mc.reporting.results import collect, measurement_results
 from e2mc.study import Study
 
 

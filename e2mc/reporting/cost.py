@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from e2mc.errors import InputError
+from e2mc.reporting.cells import main_table_results
 from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_main_tables
-from e2mc.reporting.results import collect, main_table_results, select
+from e2mc.reporting.results import collect, select
 from e2mc.reporting.style import PALE, WIDTH, save_figure, style
 from e2mc.reporting.training import continued_logs, read_logs
 from e2mc.study import Study

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from e2mc.reporting.layout import signed
-from e2mc.reporting.part import Inputs, Outputs, Part, figure_files
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, left_out
 from e2mc.reporting.results import ByArm, measurement_results, read_result, records_by_arm
 from e2mc.reporting.style import INK, WIDTH, arm_handles, look, save_figure, style
 from e2mc.study import Study
@@ -114,4 +114,5 @@ EMBEDDINGS = Part(
     writes=lambda study: figure_files("embeddings", "embeddings before and after"),
     make=_make,
     caption="embeddings.rst",
+    lacking=lambda study: left_out(study, "embeddings"),
 )

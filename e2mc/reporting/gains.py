@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from e2mc.errors import InputError
+from e2mc.reporting.cells import main_table_results
 from e2mc.reporting.entries import Entry, table_entries
 from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_main_tables
-from e2mc.reporting.results import collect, main_table_results, select
+from e2mc.reporting.results import collect, select
 from e2mc.reporting.style import GREY, INK, PALE, WIDTH, look, save_figure, style
 from e2mc.reporting.verdict import plain_label
-from e2mc.study import Study
+from e2mc.study import BASE_ARM, Study
 
 
 def gain_figure(study: Study, results: pd.DataFrame, table_names: Sequence[str]) -> Figure:
@@ -91,12 +92,18 @@ def _forest(
             axes.plot(entry.published_difference, y, "x", color=GREY, ms=3.5, mew=0.9)
     columns = list(dict.fromkeys(entry.column for entry in entries))
     centres = [np.mean([y for key, y in places.items() if key[0] == column]) for column in columns]
-    axes.set_yticks(centres, [study.paradigms[column].label for column in columns])
+    axes.set_yticks(centres, [_column_label(study, entries, column) for column in columns])
     axes.set_ylim(max(places.values()) + 1, -1)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=PALE, lw=0.4)
     axes.set_axisbelow(True)
+
+
+def _column_label(study: Study, entries: Sequence[Entry], column: str) -> str:
+    """A column, and that its differences are to the base where they are."""
+    to_base = any(e.reference == BASE_ARM for e in entries if e.column == column)
+    return f"{study.paradigms[column].label}{', to base' if to_base else ''}"
 
 
 def _gain_legend(figure: Figure, study: Study, entries: Sequence[Entry]) -> None:

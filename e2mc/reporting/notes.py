@@ -6,21 +6,25 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from e2mc.reporting.entries import Entry
+from e2mc.reporting.entries import NOT_ASKED, Entry
 from e2mc.reporting.layout import signed
 from e2mc.study import Study
 from e2mc.task import listed
 
 SATURATED = 0.2  # points of linear accuracy that continued training may still change a base by
+FITS = 0.1  # the paper's continued - base is -0.05 to +0.08 in each of its 12 cells
 
 
 def notes(study: Study, entries: Sequence[Entry], results: pd.DataFrame) -> tuple[str, ...]:
     """The footnotes that a table with these entries needs, in their order."""
     return (
-        *_how_to_read(study),
+        *_how_to_read(study, entries),
+        *_not_the_official_pass(study, entries),
         *_chosen_on_the_reported_images(study, entries),
         *_not_saturated(study, entries),
+        *_recipe_fits(study, entries),
         *_beside_the_paper(entries),
+        *_not_asked(entries),
         *_unfinished(study, entries),
         *_several_versions(results),
     )
@@ -40,15 +44,24 @@ def gap_text(study: Study, base: str, entries: Sequence[Entry]) -> str:
     return f" (gap {signed(largest)})" if abs(largest) > SATURATED else ""
 
 
-def _how_to_read(study: Study) -> Iterable[str]:
-    bases = len(study.seeds.base)
+def _how_to_read(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    bases, evaluations = len(study.seeds.base), len(study.seeds.evaluation)
     runs = bases * len(study.seeds.continuation)
+    own = ", each with an evaluation seed of its own" if evaluations > 1 else ""
+    per_base = f"{bases} per base"
+    if evaluations > 1:
+        per_base = (
+            f"{bases * evaluations} evaluations per base ({bases} pre-training × {evaluations} "
+            "evaluation seeds)"
+        )
     yield (
         "Percent: accuracy, or mean average precision for mAP. Mean ± standard deviation of "
         f"{runs} {'run' if runs == 1 else 'runs'} per arm ({bases} pre-training × "
-        f"{len(study.seeds.continuation)} continuation seeds) and {bases} per base; each run is "
+        f"{len(study.seeds.continuation)} continuation seeds{own}) and {per_base}; each run is "
         "the mean over its label subsets. Bold: best of its group."
     )
+    if evaluations > 1:
+        yield _evaluation_seeds(study, entries)
     yield (
         "Rows that begin with − are paired differences, seed by seed, in points. ▲ above and ▼ "
         "below: the 95 % t interval excludes 0. ≈ within noise: it contains 0. ? one pair, no "
@@ -71,6 +84,36 @@ def _how_to_read(study: Study) -> Iterable[str]:
         "would lie on one side of 0 without any effect, if comparisons were independent; those of "
         "one base share its runs, so it is a rough guide."
     )
+
+
+def _evaluation_seeds(study: Study, entries: Sequence[Entry]) -> str:
+    """What they decide, and which columns they leave as they are."""
+    columns = dict.fromkeys(entry.column for entry in entries)
+    paradigms = [study.paradigms[column] for column in columns]
+    fixed = [paradigm.label for paradigm in paradigms if not paradigm.draws]
+    order = "" if study.seeds.same_order else ", order of the images"
+    alike = " The order is the same for all, as in the official code." * study.seeds.same_order
+    nothing = f" {', '.join(fixed)}: nothing is drawn, one evaluation per run." if fixed else ""
+    return f"An evaluation seed decides initial weights{order} and random views.{alike}{nothing}"
+
+
+def _not_the_official_pass(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    """Of which columns features are not those of the official protocol, and what is different."""
+    columns = [
+        study.paradigms[column] for column in dict.fromkeys(entry.column for entry in entries)
+    ]
+    remarks: dict[str, list[str]] = {}
+    for paradigm in columns:
+        if paradigm.remark:
+            remarks.setdefault(paradigm.remark, []).append(paradigm.label)
+    for remark, labels in remarks.items():
+        yield f"{', '.join(labels)}: {remark}."
+    frozen = [paradigm.label for paradigm in columns if paradigm.frozen]
+    if frozen and study.frozen_pass.precision != "float32":
+        yield (
+            f"{', '.join(frozen)}: images pass the frozen backbone in "
+            f"{study.frozen_pass.precision}, in the official code in float32."
+        )
 
 
 def _chosen_on_the_reported_images(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
@@ -97,12 +140,40 @@ def _not_saturated(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
         )
 
 
+def _recipe_fits(study: Study, entries: Sequence[Entry]) -> Iterable[str]:
+    """Whether continued training alone changes a base as little as it does in the paper."""
+    for base in dict.fromkeys(entry.base for entry in entries):
+        moved = {
+            study.paradigms[entry.column].label: entry.difference.mean
+            for entry in entries
+            if (entry.base, entry.arm) == (base, "continued")
+            and entry.published
+            and entry.difference
+        }
+        if moved:
+            column = max(moved, key=lambda label: abs(moved[label]))
+            fits = abs(round(moved[column], 2)) <= FITS
+            yield (
+                f"{study.bases[base].label}: continued − base is {signed(moved[column])} where it "
+                f"is largest ({column}), {'' if fits else 'not '}within ±{FITS:g}: recipe "
+                f"{'fits' if fits else 'does not fit'} the published rows."
+            )
+
+
 def _beside_the_paper(entries: Sequence[Entry]) -> Iterable[str]:
     if any(entry.published for entry in entries):
         yield (
             "An empty cell of the paper's rows has no counterpart in the paper's table. Ours minus "
             "the paper's score says whether a number is reproduced only where the study has the "
             "paper's images and network; elsewhere compare the differences to the reference."
+        )
+
+
+def _not_asked(entries: Sequence[Entry]) -> Iterable[str]:
+    if any(entry.missing == NOT_ASKED for entry in entries):
+        yield (
+            f"{NOT_ASKED}: the paper's table has no number there, and the study does not ask for "
+            "ours; `extended: true` in its file does."
         )
 
 

@@ -87,6 +87,11 @@ def missing_key(study: Study, key: str) -> str:
     return f"study {study.name} has no {key}: add the key to its file"
 
 
+def left_out(study: Study, measurement: str) -> str:
+    """What ``Part.lacking`` says of a part that shows a measurement."""
+    return study.left_out.get(measurement, "")
+
+
 def missing_main_tables(study: Study) -> str:
     """What ``Part.lacking`` says of a part that shows what stands in the main tables."""
     if study.main_tables:

@@ -15,7 +15,7 @@ from e2mc.state import fingerprint
 from e2mc.study import Rows, Run, Study
 
 RUN = ("study", "base", "arm", "base_seed", "continuation_seed", "paradigm")
-SCORE = ("metric", "features", "selection", "split", "probe_seed", "value")
+SCORE = ("metric", "features", "selection", "split", "probe_seed", "evaluation_seed", "value")
 ORIGIN = ("code", "device", "wall_seconds", "peak_memory_mb")
 COLUMNS = RUN + SCORE + ORIGIN
 
@@ -26,15 +26,13 @@ class ResultError(InputError):
     """A result file that cannot be used: which one, and why."""
 
 
-def main_table_results(study: Study) -> list[Path]:
-    """Every score of the tables in `all`, each file once."""
-    found = [path for name in study.main_tables for path in study.table_results(name)]
-    return list(dict.fromkeys(found))
-
-
 def measurement_results(study: Study, *paradigms: str) -> list[Path]:
-    """Results of these paradigms for the arms whose features the study compares."""
-    return [study.result_path(run, name) for run in study.separability_runs() for name in paradigms]
+    """Results of these paradigms for the arms whose features the study compares.
+
+    Those that the study leaves out, for want of images, are not among them.
+    """
+    names = [name for name in paradigms if name not in study.left_out]
+    return [study.result_path(run, name) for run in study.separability_runs() for name in names]
 
 
 def collect(paths: Iterable[Path]) -> pd.DataFrame:
@@ -66,7 +64,8 @@ def collect(paths: Iterable[Path]) -> pd.DataFrame:
         first = repeated.iloc[0]
         raise ResultError(
             f"{first['path']}: the score {first['metric']} on {first['features']} features "
-            f"(probe seed {first['probe_seed']}, {first['split']}) of this run is there more than "
+            f"(probe seed {first['probe_seed']}, evaluation seed {first['evaluation_seed']}, "
+            f"{first['split']}) of this run is there more than "
             f"once, also in {repeated.iloc[1]['path']}: remove one of them"
         )
     frame = frame[list(COLUMNS)].sort_values(names, ignore_index=True)
@@ -111,7 +110,7 @@ def select(
     pairs = pd.MultiIndex.from_frame(results[["base", "arm"]])
     seed = results["continuation_seed"]
     return results[
-        (results["study"] == study.name)
+        (results["study"] == study.folder)
         & pairs.isin(wanted)
         & results["paradigm"].isin(columns)
         & results["base_seed"].isin(study.seeds.base)
@@ -143,7 +142,8 @@ def score_of(record: dict[str, Any], metric: str) -> float:
 
 def _scores(path: Path, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     run = {name: record[name] for name in RUN + ORIGIN}
-    for score in record["scores"]:
+    for given in record["scores"]:
+        score = {"evaluation_seed": 0} | given  # results from before there were such seeds
         missing = sorted(set(SCORE) - set(score))
         if missing:
             raise ResultError(f"{path}: a score lacks {', '.join(missing)}: run it again")

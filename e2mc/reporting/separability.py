@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from e2mc.reporting.part import Inputs, Outputs, Part, figure_files
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, left_out
 from e2mc.reporting.results import ByArm, measurement_results, read_result, records_by_arm, score_of
 from e2mc.reporting.style import INK, PALE, WIDTH, look, save_figure, style
 from e2mc.study import Study
@@ -128,4 +128,5 @@ SEPARABILITY = Part(
     writes=lambda study: figure_files("separability", "separability"),
     make=_make,
     caption="separability.rst",
+    lacking=lambda study: left_out(study, "separability"),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2mc.reporting.part import Inputs, Outputs, Part, figure_files
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, left_out
 from e2mc.reporting.results import ByArm, measurement_results, read_result, records_by_arm, score_of
 from e2mc.reporting.style import PALE, WIDTH, arm_handles, look, save_figure, style
 from e2mc.study import Study
@@ -24,13 +24,16 @@ def spectrum_figure(study: Study, records: Sequence[dict[str, Any]]) -> Figure:
 
     Args:
         study: which arms, and how they are called.
-        records: result files of the paradigms "embeddings" and "separability".
+        records: result files of the paradigms "embeddings" and "separability"; those of the second
+            are not there where the study leaves it out, and then no rank of features is shown.
 
     Raises:
         ValueError: when no record belongs to the arms of ``study.separability``.
     """
     embeddings = records_by_arm(study, records, "embeddings")
-    features = records_by_arm(study, records, "separability")
+    features: ByArm = {}
+    if "separability" not in study.left_out:
+        features = records_by_arm(study, records, "separability")
     with style():
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         title = f"{study.bases[study.separability.base].label}: spectrum"
@@ -60,7 +63,10 @@ def _ranks(axes: Axes, study: Study, embeddings: ByArm, features: ByArm) -> None
         axes.plot(of_embeddings, [-i] * len(of_embeddings), marker, color=colour, mew=0)
         of_features = [r["details"]["rank"]["effective_rank"] for r in features.get(arm, ())]
         axes.plot(of_features, [-i] * len(of_features), marker, color=colour, mfc="white", mew=0.7)
-    axes.set(title="(b) effective rank", xlabel="filled: embeddings, open: features")
+    label = "filled: embeddings, open: features"
+    if "separability" in study.left_out:
+        label = "embeddings; too few test images for the rank of features"
+    axes.set(title="(b) effective rank", xlabel=label)
     axes.set_yticks([-i for i in range(len(embeddings))], map(study.arm_label, embeddings))
     axes.set_ylim(0.6 - len(embeddings), 0.4)
     axes.tick_params(axis="y", length=0)
@@ -78,4 +84,5 @@ SPECTRUM = Part(
     writes=lambda study: figure_files("spectrum", "spectrum of the embeddings"),
     make=_make,
     caption="spectrum.rst",
+    lacking=lambda study: left_out(study, "embeddings"),
 )

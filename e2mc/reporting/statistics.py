@@ -1,9 +1,10 @@
 """Means over seeds, and paired differences with intervals.
 
-The headline score of a run is the mean over its probe seeds (label subsets), on raw or whitened
-features, on the test split, after the last epoch or, where the study says so, the best. Runs
-are compared in pairs that share the base seed and the continuation seed, so that what the seeds do
-to both cancels.
+The headline score of a run is the mean over its probe seeds (label subsets) and its evaluation
+seeds, of which a base may have several, on raw or whitened features, on the test split, after the
+last epoch or, where the study says so, the best. Runs are compared in pairs that share the base
+seed and the continuation seed, so that what the seeds do to both cancels; a base with several
+evaluation seeds is compared under that of the continued run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ from e2mc.study import BASE_ARM, Study
 LEVEL = 0.95
 
 Seeds = tuple[int, int | None]
+Evaluation = tuple[int, int | None, int]  # base, continuation and evaluation seed
 Scores = dict[tuple[str, str, str, str], dict[Seeds, float]]
+SeededScores = dict[tuple[str, str, str, str], dict[Evaluation, float]]
 
 
 @dataclass(frozen=True)
@@ -49,27 +53,44 @@ class Difference:
 
 
 def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") -> Scores:
-    """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score.
+    """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score."""
+    scores: Scores = {}
+    for key, evaluations in seeded_scores(study, results, split).items():
+        runs: dict[Seeds, list[float]] = {}
+        for (base_seed, seed, _), value in evaluations.items():
+            runs.setdefault((base_seed, seed), []).append(value)
+        scores[key] = {run: float(np.mean(values)) for run, values in runs.items()}
+    return scores
+
+
+def seeded_scores(study: Study, results: pd.DataFrame, split: str = "test") -> SeededScores:
+    """(base, arm, paradigm, features) -> base, continuation and evaluation seed -> score.
 
     Only the metric of each paradigm counts, after the last epoch or, where the study says so and
-    the paradigm knows it, after the best.
+    the paradigm knows it, after the best; of a base only the evaluation seeds of the study, where a
+    result has more.
     """
     paradigms = study.paradigms.items()
     epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
     metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
+    draws = results["paradigm"].map({k: p.draws for k, p in paradigms}).fillna(False).astype(bool)
+    others = (results["arm"] == BASE_ARM) & ~results["evaluation_seed"].isin(study.seeds.evaluation)
     kept = results[
-        (results["study"] == study.name)
+        (results["study"] == study.folder)
         & (results["metric"] == metric)
         & (results["selection"] == results["paradigm"].map(epoch))
         & (results["split"] == split)
+        & ~(draws & others)
     ]
-    keys = ["base", "arm", "paradigm", "features", "base_seed", "continuation_seed"]
-    scores: Scores = {}
+    keys = ["base", "arm", "paradigm", "features"]
+    keys += ["base_seed", "continuation_seed", "evaluation_seed"]
+    scores: SeededScores = {}
     means = kept.groupby(keys, dropna=False)["value"].mean()
     for key, value in zip(means.index, means, strict=True):
-        base, arm, paradigm, features, base_seed, seed = key
-        pair = int(base_seed), None if pd.isna(seed) else int(seed)
-        scores.setdefault((base, arm, paradigm, features), {})[pair] = float(value)
+        base, arm, paradigm, features, base_seed, seed, evaluation_seed = key
+        run = int(base_seed), None if pd.isna(seed) else int(seed)
+        evaluation = (*run, int(evaluation_seed))
+        scores.setdefault((base, arm, paradigm, features), {})[evaluation] = float(value)
     return scores
 
 
@@ -88,11 +109,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(
-    scores: Mapping[Seeds, float], reference: Mapping[Seeds, float]
+    scores: Mapping[Any, float], reference: Mapping[Any, float]
 ) -> Difference | None:
-    """Scores of an arm minus those of its reference, seed by seed.
+    """Scores of an arm minus those of its reference, by ``Seeds`` or ``Evaluation``, in pairs.
 
-    A reference without continuation seeds (the base) is subtracted from every run of its base seed.
+    A reference without continuation seeds (the base) is subtracted from every run of its base seed,
+    evaluated under the run's evaluation seed where the scores tell.
     With several base seeds the differences are first averaged within each, because runs of one base
     are not independent; the interval is then over base seeds.
 
@@ -100,15 +122,16 @@ def paired_difference(
         None when no pair shares its seeds.
     """
     by_base: dict[int, list[float]] = {}
-    for (base_seed, seed), value in sorted(scores.items()):
-        other = reference.get((base_seed, seed), reference.get((base_seed, None)))
+    for seeds, value in sorted(scores.items()):
+        of_base = (seeds[0], None, *seeds[2:])
+        other = reference.get(seeds, reference.get(of_base))
         if other is not None:
-            by_base.setdefault(base_seed, []).append(value - other)
+            by_base.setdefault(seeds[0], []).append(value - other)
     if not by_base:
         return None
     values = next(iter(by_base.values()))
     if len(by_base) > 1:
-        values = [float(np.mean(of_base)) for of_base in by_base.values()]
+        values = [float(np.mean(differences)) for differences in by_base.values()]
     return Difference(float(np.mean(values)), *interval(values), len(values))
 
 

@@ -10,19 +10,22 @@ import pandas as pd
 
 from e2mc.errors import expect_known
 from e2mc.reporting import layout
+from e2mc.reporting.cells import table_results
 from e2mc.reporting.entries import Entry, table_entries
 from e2mc.reporting.layout import Block, Cell, Group, Row, signed, value_text
 from e2mc.reporting.notes import gap_text, notes
 from e2mc.reporting.part import Inputs, Outputs, Part
 from e2mc.reporting.results import collect, select
-from e2mc.reporting.statistics import Difference
+from e2mc.reporting.statistics import reference_arm
 from e2mc.reporting.verdict import plain_label, verdict
 from e2mc.state import write_text
 from e2mc.study import BASE_ARM, Study
 
-TARGETS = ("table1", "table2", "ablations")  # that every study knows, if only to say it has none
+# that every study knows, if only to say it has none
+TARGETS = ("table1", "table2", "ablations", "criteria")
 KINDS = ("csv", "md", "tex", "html")
 MARKS = {1: "▲", -1: "▼", 0: "≈", None: "?"}
+TO_BASE = "§"  # a difference to the base in a row of differences to something else
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,15 @@ def _blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block
     whitened = [entry for entry in entries if entry.features == "whitened"]
     names = {base: study.bases[base].label for base in study.bases}
     with_gaps = {base: names[base] + gap_text(study, base, raw) for base in study.bases}
-    yield _block(study, "Scores on the features as they are", columns, with_gaps, raw, _score_rows)
+    yield _block(
+        study,
+        "Scores on the features as they are",
+        columns,
+        with_gaps,
+        raw,
+        _score_rows,
+        footnotes=_to_base(study, raw),
+    )
     twice = [name for name in columns if "whitened" in study.paradigms[name].kinds_of_features]
     if twice:
         stages = ", ".join(dict.fromkeys(study.paradigms[name].stage for name in twice))
@@ -122,7 +133,15 @@ def _paper_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable
         )
     if any(entry.published_difference is not None for entry in raw):
         title = "Difference to the reference, in the paper and here"
-        yield _block(study, title, columns, names, raw, _comparison_rows)
+        yield _block(
+            study,
+            title,
+            columns,
+            names,
+            raw,
+            _comparison_rows,
+            footnotes=_to_base(study, raw),
+        )
 
 
 def _beside_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterable[Block]:
@@ -139,8 +158,19 @@ def _beside_blocks(study: Study, name: str, entries: Sequence[Entry]) -> Iterabl
             [entry for entry in raw if entry.column in printed],
             _beside_rows,
             parts=("paper", "ours", "ours − paper"),
-            footnotes=_footnotes(study, name, entries),
+            footnotes=_footnotes(study, name, entries) | _to_base(study, raw),
         )
+
+
+def _to_base(study: Study, entries: Sequence[Entry]) -> dict[str, str]:
+    """The footnote of differences that are to the base because the paper has nothing else."""
+    arms = dict.fromkeys(e.arm for e in entries if _is_to_base(study, e))
+    others = ", ".join(dict.fromkeys(plain_label(study, reference_arm(study, arm)) for arm in arms))
+    return {TO_BASE: f"to base: the paper has no {others} in this column."} if arms else {}
+
+
+def _is_to_base(study: Study, entry: Entry) -> bool:
+    return entry.reference != reference_arm(study, entry.arm)
 
 
 def _footnotes(study: Study, name: str, entries: Sequence[Entry]) -> dict[str, str]:
@@ -181,8 +211,8 @@ def _block(
 def _score_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
     yield Row(study.arm_label(arm[0].arm), tuple(_score(entry, group) for entry in arm))
     if any(entry.difference for entry in arm):
-        reference = plain_label(study, arm[0].reference)
-        cells = tuple(_difference(entry.difference) for entry in arm)
+        reference = plain_label(study, reference_arm(study, arm[0].arm))
+        cells = tuple(_difference(study, entry) for entry in arm)
         yield Row(f"− {reference}", cells, difference=True)
 
 
@@ -191,17 +221,24 @@ def _score(entry: Entry, group: Sequence[Entry]) -> Cell:
         return Cell(entry.missing, missing=True)
     rivals = [round(e.mean, 2) for e in group if e.column == entry.column and not e.missing]
     best = len(rivals) > 1 and round(entry.mean, 2) == max(rivals)
-    return Cell(value_text(entry.mean, entry.std), bold=best, hint=f"n = {entry.n}")
+    return Cell(value_text(entry.mean, entry.std), bold=best, hint=_hint(entry))
 
 
-def _difference(difference: Difference | None) -> Cell:
+def _hint(entry: Entry) -> str:
+    return f"n = {entry.n}" + (f", over {entry.over}" if entry.over else "")
+
+
+def _difference(study: Study, entry: Entry) -> Cell:
+    difference = entry.difference
     if difference is None:
         return Cell()
     text = f"{signed(difference.mean)} {MARKS[difference.sign]}"
+    mark = TO_BASE if _is_to_base(study, entry) else ""
     if difference.sign is None:
-        return Cell(text, hint="one pair: no interval")
+        return Cell(text, mark=mark, hint="one pair: no interval")
     return Cell(
         text,
+        mark=mark,
         clear=difference.sign != 0,
         hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
         f"n = {difference.n}",
@@ -239,23 +276,28 @@ def _beside_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> 
         paper, ours = entry.published_difference, entry.difference
         apart = None if paper is None or ours is None else ours.mean - paper
         cells += [
-            Cell() if paper is None else Cell(signed(paper)),
-            _difference(ours),
+            _paper_difference(study, entry),
+            _difference(study, entry),
             Cell() if apart is None else Cell(signed(apart)),
         ]
-    yield Row(f"− {plain_label(study, arm[0].reference)}", tuple(cells), difference=True)
+    reference = plain_label(study, reference_arm(study, arm[0].arm))
+    yield Row(f"− {reference}", tuple(cells), difference=True)
+
+
+def _paper_difference(study: Study, entry: Entry) -> Cell:
+    if entry.published_difference is None:
+        return Cell()
+    mark = TO_BASE if _is_to_base(study, entry) else ""
+    return Cell(signed(entry.published_difference), mark=mark)
 
 
 def _comparison_rows(study: Study, arm: Sequence[Entry], group: Sequence[Entry]) -> Iterable[Row]:
     if arm[0].arm in (BASE_ARM, "continued") or all(e.published_difference is None for e in arm):
         return
-    name = f"{plain_label(study, arm[0].arm)} − {plain_label(study, arm[0].reference)}"
-    paper = tuple(
-        Cell() if e.published_difference is None else Cell(signed(e.published_difference))
-        for e in arm
-    )
-    yield Row(f"{name}, paper", paper)
-    yield Row(f"{name}, here", tuple(_difference(entry.difference) for entry in arm))
+    reference = plain_label(study, reference_arm(study, arm[0].arm))
+    name = f"{plain_label(study, arm[0].arm)} − {reference}"
+    yield Row(f"{name}, paper", tuple(_paper_difference(study, entry) for entry in arm))
+    yield Row(f"{name}, here", tuple(_difference(study, entry) for entry in arm))
 
 
 def table_part(study: Study, name: str) -> Part:
@@ -274,7 +316,7 @@ def table_part(study: Study, name: str) -> Part:
 
     return Part(
         name=name,
-        reads=lambda study: {"results": study.table_results(name)},
+        reads=lambda study: {"results": table_results(study, name)},
         writes=lambda study: {
             f"tables/{name}.{kind}": name if kind == "html" else "" for kind in KINDS
         },

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from e2mc.reporting.entries import Entry
 from e2mc.reporting.layout import signed
-from e2mc.reporting.statistics import more_than_chance
+from e2mc.reporting.statistics import more_than_chance, reference_arm
 from e2mc.study import Study
 
 
@@ -35,8 +35,8 @@ def _silent(entries: Sequence[Entry], arm: str) -> bool:
 def _verdict_of_arm(study: Study, arm: str, entries: Sequence[Entry]) -> str:
     of_arm = [entry for entry in entries if entry.arm == arm]
     raw = [entry for entry in of_arm if entry.features == "raw"]
-    name = plain_label(study, arm)
-    against = plain_label(study, raw[0].reference)
+    name, usual = plain_label(study, arm), reference_arm(study, arm)
+    against = plain_label(study, usual)
     compared = [entry for entry in raw if entry.difference is not None]
     if not compared:
         return f"{name} − {against}: nothing to compare yet."
@@ -48,6 +48,7 @@ def _verdict_of_arm(study: Study, arm: str, entries: Sequence[Entry]) -> str:
         [
             f"{name} − {against}. {'; '.join(sentences)}.",
             _judgement(name, compared),
+            *_to_base(study, [entry for entry in compared if entry.reference != usual]),
             *_whitened(of_arm),
             *_against_paper(compared),
         ]
@@ -94,6 +95,11 @@ def _judgement(name: str, entries: Sequence[Entry]) -> str:
     mean = sum(entry.compared.mean for entry in entries) / len(entries)
     counts = f"{above} above, {below} below, {within} within noise"
     return f"In all {counts}; {signed(mean)} points on average. {words}"
+
+
+def _to_base(study: Study, entries: Sequence[Entry]) -> list[str]:
+    columns = dict.fromkeys(study.paradigms[entry.column].label for entry in entries)
+    return [f"The differences of {_listed(list(columns))} are to base."] if columns else []
 
 
 def _whitened(entries: Sequence[Entry]) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from e2mc.checkpoints.checkpoint import CheckpointError
+from e2mc.checkpoints.checkpoint import Checkpoint, CheckpointError
 from e2mc.checkpoints.download import Source, download
 from e2mc.checkpoints.own import convert_own
 from e2mc.checkpoints.released import convert_released
@@ -82,7 +82,15 @@ def convert_base(task: Task) -> None:
     """Brings a released checkpoint, or one of one's own, into this package's format."""
     study, base = load_study(task.arguments["study"]), task.arguments["base"]
     task.expect(conversion_task(study, base))
-    original, item = task.input("original"), study.bases[base]
+    converted = converted_base(study, base, task.input("original"))
+    made = {"made_with": plain(conversion_values(study, base)), "code": task.code}
+    provenance = converted.provenance | made
+    dataclasses.replace(converted, provenance=provenance).save(task.output("checkpoint"))
+
+
+def converted_base(study: Study, base: str, original: Path) -> Checkpoint:
+    """The file of a base in this package's format."""
+    item = study.bases[base]
     source = item.checkpoint
     params = study.method(base).params
     if isinstance(source, ReleasedCheckpoint):
@@ -104,21 +112,18 @@ def convert_base(task: Task) -> None:
                         f"{value:g} is used",
                         file=sys.stderr,
                     )
-    else:
-        assert isinstance(source, OwnCheckpoint)
-        converted = convert_own(
-            original,
-            source.keys,
-            backbone=study.backbone,
-            in_channels=len(study.data.normalisation.mean),
-            method=item.method.name,
-            method_params=params,
-            epochs=source.epochs,
-            seed=source.head_seed,
-        )
-    made = {"made_with": plain(conversion_values(study, base)), "code": task.code}
-    provenance = converted.provenance | made
-    dataclasses.replace(converted, provenance=provenance).save(task.output("checkpoint"))
+        return converted
+    assert isinstance(source, OwnCheckpoint)
+    return convert_own(
+        original,
+        source.keys,
+        backbone=study.backbone,
+        in_channels=len(study.data.normalisation.mean),
+        method=item.method.name,
+        method_params=params,
+        epochs=source.epochs,
+        seed=source.head_seed,
+    )
 
 
 def base_checkpoint(

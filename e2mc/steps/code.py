@@ -34,6 +34,7 @@ NO_NUMBER = {
     "models/__init__.py": "lists backbones, of which a task names its own",
     "evaluation/__init__.py": "lists paradigms, of which a task names its own",
     "reporting/__init__.py": "lists tables and figures, of which a task names its own",
+    "reporting/improvement.py": "compares results in words",
 }
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from e2mc.checkpoints.download import download
+from e2mc.checkpoints.download import Source, download
 from e2mc.data.errors import DataError
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.files import ImageFiles
@@ -16,7 +15,7 @@ from e2mc.data.subsets import stratified_split
 from e2mc.data.transfer import compose_outfits, load_digits
 from e2mc.state import sha256
 from e2mc.steps.code import code_of
-from e2mc.study import Images, OnDisk, Study, load_study
+from e2mc.study import Config, Images, LabelList, OnDisk, Study, load_study
 from e2mc.task import Task
 
 
@@ -70,7 +69,7 @@ def index_task(study: Study, name: str, folder: Path | None) -> Task:
     Args:
         study: which data.
         name: of the data set in the study.
-        folder: where it is, from config.yaml; None where it does not say.
+        folder: where it is; None where nothing says so.
     """
     assert isinstance(study.data, OnDisk)
     lists = _lists(study.data.sets[name])
@@ -105,14 +104,14 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
     if folder is None:
         raise DataError(
             f"study {study.name} needs the images of {images.format}: set "
-            f"data_folders.{images.format} in config.yaml to their folder"
+            f"data_folders.{images.format} in config.yaml, or data.sets.{name}.folder in the "
+            "study, to their folder"
         )
     lists = {}
     for list_name, item in images.lists.items():
-        path = Path(os.path.expanduser(item.source))
-        if item.source.startswith(("http://", "https://")):
-            path = downloads_folder(study) / f"{list_name}.txt"
-            download(item.source, path, expected_sha256=item.sha256)
+        path = label_list_path(study, list_name, item)
+        if item.published:
+            fetch_label_list(item, path)
         elif item.sha256 is not None and path.is_file() and sha256(path) != item.sha256:
             raise DataError(
                 f"{path} has SHA-256 {sha256(path)}, the study names {item.sha256}: fetch it again"
@@ -135,6 +134,30 @@ def downloads_folder(study: Study) -> Path:
     return study.root / "data" / "downloads"
 
 
+def label_list_path(study: Study, name: str, item: LabelList) -> Path:
+    """Where a label list is, or is fetched to."""
+    if item.published:
+        return downloads_folder(study) / f"{name}.txt"
+    return Path(os.path.expanduser(item.source))
+
+
+def fetch_label_list(item: LabelList, path: Path) -> Source:
+    """Fetches a published label list, unless it is there, and says what it is."""
+    return download(item.source, path, archive=item.archive, expected_sha256=item.sha256)
+
+
+def published_lists(study: Study) -> dict[Path, LabelList]:
+    """Where it is fetched to -> label list, of all that a study downloads; sets may share one."""
+    if not isinstance(study.data, OnDisk):
+        return {}
+    return {
+        label_list_path(study, name, item): item
+        for images in study.data.sets.values()
+        for name, item in images.lists.items()
+        if item.published
+    }
+
+
 def _folder(task: Task) -> Path | None:
     folder = task.arguments["folder"]
     return None if folder is None else Path(folder)
@@ -149,12 +172,12 @@ def _lists(images: Images) -> dict[str, str | None]:
     }
 
 
-def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = False) -> list[str]:
+def check_data(study: Study, config: Config, decode: bool = False) -> list[str]:
     """Counts the images and classes of every data set of a study on disk.
 
     Args:
         study: which data.
-        folders: format -> where it is, from config.yaml.
+        config: says where they are, as far as the study does not.
         decode: also decode every image.
 
     Returns:
@@ -167,8 +190,9 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         raise DataError(f"study {study.name} has no images on disk: nothing to check")
     lines, problems = [], []
     for name, images in study.data.sets.items():
+        folder = config.folder(images)
         try:
-            found = find(study, name, folders.get(images.format))
+            found = find(study, name, folder)
             found.save(study.dataset_path(name))
         except (DataError, OSError) as error:
             problems.append(f"{name}: {error}")
@@ -180,7 +204,7 @@ def check_data(study: Study, folders: Mapping[str, Path | None], decode: bool = 
         left_out = dict.fromkeys(part.left_out for part in files if part.left_out)
         lines.append(
             f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
-            f"images in {'; '.join((str(folders.get(images.format)), *left_out))}"
+            f"images in {'; '.join((str(folder), *left_out))}"
         )
         if decode:
             broken = [problem for part in files for problem in part.broken()]

@@ -50,6 +50,12 @@ def show(task: Task) -> None:
     parts(study)[name].show(study, {name: Path(path) for name, path in task.outputs.items()})
 
 
+def report_path(study: Study, full: bool) -> Path:
+    """Of a study that shares its folder with others: a file of its own."""
+    name = "full_report" if full else "report"
+    return study.root / f"{name}{'' if study.folder == study.name else f'-{study.name}'}.html"
+
+
 def report_task(study: Study, full: bool) -> Task:
     """The report, or the full one with ablations and curves, of a study that is finished."""
     files = [
@@ -59,7 +65,7 @@ def report_task(study: Study, full: bool) -> Task:
         f"{__name__}:make_report",
         arguments={"study": study.source, "full": full},
         inputs={str(path): path for path in files},
-        outputs={"html": study.root / ("full_report.html" if full else "report.html")},
+        outputs={"html": report_path(study, full)},
         decides={"targets": report_targets(study, full=full)},
         code=code_of("reporting/report.py"),
     )
@@ -100,12 +106,14 @@ def reporting_identity(study: Study) -> dict[str, Any]:
     shown = {
         "title",
         "seeds",
+        "extended",
         "separability",
         "tables",
         "reported_epoch",
         "sweep",
         "convergence",
         "stability",
+        "frozen_pass",
     }
     content = study.model_dump(mode="json", include=shown)
     of_arms = {"label", "criterion", "criteria", "variant_of", "reference", "epochs"}
@@ -132,6 +140,7 @@ def reporting_identity(study: Study) -> dict[str, Any]:
             "kind": paradigm.kind,
             "dataset": paradigm.dataset,
             "features": paradigm.kinds_of_features,
+            "remark": paradigm.remark,
         }
         for name, paradigm in study.paradigms.items()
     ]

@@ -11,13 +11,21 @@ from e2mc.study.parts import (
     Base,
     Convergence,
     Images,
+    LabelList,
     OnDisk,
     OwnCheckpoint,
     ReleasedCheckpoint,
     Rows,
     ShippedCheckpoint,
 )
-from e2mc.study.reading import StudyError, load_config, load_study, read_config
+from e2mc.study.reading import (
+    StudyError,
+    load_config,
+    load_stages,
+    load_study,
+    read_config,
+    study_files,
+)
 from e2mc.study.study import BASE_ARM, Run, Study
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "Config",
     "Convergence",
     "Images",
+    "LabelList",
     "LaunchedRule",
     "OnDisk",
     "OwnCheckpoint",
@@ -37,6 +46,8 @@ __all__ = [
     "Study",
     "StudyError",
     "load_config",
+    "load_stages",
     "load_study",
     "read_config",
+    "study_files",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.nn import BatchNorm1d
 
 from e2mc.errors import InputError, expect_known
 from e2mc.methods import Method, create_method
@@ -91,6 +92,11 @@ def expect_buildable(method: Component) -> None:
 def has_heads(method: Component) -> bool:
     """Whether a method learns anything besides the backbone."""
     return any(parameter.requires_grad for parameter in _built(method).parameters())
+
+
+def normalises_batches(method: Component) -> bool:
+    """Whether the heads of a method have batch normalisation, which takes two images to train."""
+    return any(isinstance(module, BatchNorm1d) for module in _built(method).modules())
 
 
 def _built(method: Component) -> Method:

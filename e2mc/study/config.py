@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from e2mc.cluster.slurm import Resources
-from e2mc.study.parts import Model
+from e2mc.study.parts import Images, Model
 
 DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
 BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
@@ -50,10 +50,11 @@ class Config(Model):
         "shipped-or-retrain: its base is trained again then; retrain: every base that has a "
         "recipe is trained",
     )
-    keep: tuple[Literal["downloads", "continued"], ...] = Field(
+    keep: tuple[Literal["downloads", "continued", "banks"], ...] = Field(
         ("downloads", "continued"),
-        description="checkpoints that stay when their dependants are done: the published files, "
-        "the continued models; what is not named is deleted then, and made again when needed",
+        description="what stays when its dependants are done: the published files, the continued "
+        "models, the banks of views (42 GB each for ImageNet); what is not named is deleted then, "
+        "and made again when needed",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
@@ -62,10 +63,16 @@ class Config(Model):
     launcher: Literal["local", "slurm"] = "local"
     slurm: Slurm = Slurm.model_validate({})
 
+    def folder(self, images: Images) -> Path | None:
+        """Where a data set on disk is: the study's word, or this machine's; None without any."""
+        if images.folder is not None:
+            return Path(images.folder)
+        return self.data_folders.get(images.format)
+
     def resources(self, rule: str) -> Resources | None:
         """What a job of a rule gets from SLURM; None where its step runs in the rule's process.
 
-        A rule of one data set, such as ``evaluate_frozen_images``, gets what its kind does.
+        A rule of some paradigms, such as ``evaluate_frozen_linear_1``, gets what its kind does.
         """
         if self.launcher == "local":
             return None

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from e2mc.checkpoints.own import KeyMap
+from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.released import FORMATS
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
@@ -25,7 +25,7 @@ from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
 from e2mc.models.names import written
-from e2mc.training.spec import Component, Recipe, expect_once
+from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_once
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Seed = Annotated[int, Field(ge=0)]
@@ -33,6 +33,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 FASHION_MNIST, FASHION_MNIST_TEST = 60_000, 10_000  # its images
+DIGITS = (1000, 297, 500)  # training, validation and test images, see ``e2mc.data.transfer``
+CLASSES = 10  # of garments, and of digits
 GREY, COLOUR = 1, 3  # channels of Fashion-MNIST, and of images on disk however they are stored
 
 
@@ -91,6 +93,23 @@ class FashionMNIST(Model):
         check_channels(self.normalisation, self.channels, "normalisation")
         return self
 
+    @model_validator(mode="after")
+    def _has_so_many_images(self) -> FashionMNIST:
+        used = self.validation + (self.train or 1)
+        if used > FASHION_MNIST:
+            raise InputError(
+                f"train and validation: {self.train or 'some'} and {self.validation} images, but "
+                f"Fashion-MNIST has {FASHION_MNIST} to train on: lower one of them"
+            )
+        parts = (self.training_count, self.validation, FASHION_MNIST_TEST)
+        for count, garments in zip(self.outfits, parts, strict=True):
+            if not 1 <= count <= garments:  # an outfit has one to four garments
+                raise InputError(
+                    f"outfits: {count} cannot be composed of {garments} garments: give a number "
+                    f"from 1 to about {garments // 4}"
+                )
+        return self
+
     @property
     def channels(self) -> int:
         return GREY
@@ -114,10 +133,13 @@ class FashionMNIST(Model):
         return self.normalisation
 
     def counts(self, name: str) -> Counts:
-        """How many images a data set has, as far as the study says."""
-        if name != "images":
-            return Counts(train=None, validation=None, test=None, lists={})
-        return Counts(self.training_count, self.validation, FASHION_MNIST_TEST, {})
+        """How many images a data set has."""
+        counts = {
+            "images": (self.training_count, self.validation, FASHION_MNIST_TEST),
+            "digits": DIGITS,
+            "outfits": self.outfits,
+        }
+        return Counts(*counts[name], {}, CLASSES, several_labels=name == "outfits")
 
     def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
@@ -133,12 +155,32 @@ class LabelList(Model):
 
     source: str = Field(description="an address to download it from, or its path")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    archive: str | None = Field(
+        None, pattern="^https?://", description="a second address, where the first has it no more"
+    )
     count: int = Field(ge=1, description="how many images it names")
+
+    @model_validator(mode="after")
+    def _is_downloaded_from_two_addresses(self) -> LabelList:
+        if self.archive is not None and not self.published:
+            raise InputError(
+                f"archive: found {self.archive}, a second address, but source {self.source} is a "
+                "path: leave archive out, or name an address as source"
+            )
+        return self
+
+    @property
+    def published(self) -> bool:
+        """Whether it is downloaded."""
+        return self.source.startswith(("http://", "https://"))
 
 
 class Images(Model):
-    """One data set on disk; its folder stands in config.yaml under data_folders."""
+    """One data set on disk."""
 
+    folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
+        None, description="where it is; null: where data_folders of config.yaml says"
+    )
     format: Literal["imagenet", "inaturalist-2018", "voc2007"]
     classes: int = Field(ge=2, description="how many there must be")
     train: int = Field(ge=1, description="how many training images there must be")
@@ -156,6 +198,31 @@ class Images(Model):
     normalisation: Normalisation = Field(
         None, validate_default=True, description="in evaluation; left out: that of pre-training"
     )
+
+    @model_validator(mode="after")
+    def _has_so_many_images(self) -> Images:
+        if self.validation >= self.train:
+            raise InputError(
+                f"validation: {self.validation} of {self.train} training images would be held out "
+                "and none be left: lower it"
+            )
+        if self.validation and self.several_labels:
+            raise InputError(
+                f"validation: images of several classes each ({self.format}) cannot be held out: "
+                "set it to 0"
+            )
+        for name, item in self.lists.items():
+            if item.count > self.train - self.validation:
+                raise InputError(
+                    f"lists.{name}.count: {item.count} of {self.train} training images "
+                    f"({self.validation} held out) cannot be listed: correct one of the numbers"
+                )
+        return self
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image can be of several classes."""
+        return self.format == "voc2007"
 
 
 class OnDisk(Model):
@@ -209,7 +276,8 @@ class OnDisk(Model):
         """How many images a data set has."""
         found = self.sets[name]
         lists = {name: item.count for name, item in found.lists.items()}
-        return Counts(found.train - found.validation, found.validation, found.test, lists)
+        parts = (found.train - found.validation, found.validation, found.test)
+        return Counts(*parts, lists, found.classes, found.several_labels)
 
     def decides_training(self) -> dict[str, Any]:
         """What decides the images of pre-training."""
@@ -219,7 +287,9 @@ class OnDisk(Model):
 
     def decides_evaluation(self, name: str) -> dict[str, Any]:
         """What decides the images of an evaluation, beyond those of pre-training."""
-        images = self.sets[name].model_dump(mode="json")
+        # where files are, or are looked for when they are gone, decides nothing
+        places: Any = {"folder": True, "lists": {"__all__": {"archive"}}}
+        images = self.sets[name].model_dump(mode="json", exclude=places)
         return {"data": images | {"split_seed": self.split_seed}}
 
 
@@ -231,15 +301,18 @@ class BaseRecipe(Recipe):
     """How a base is trained from random weights, or trained on.
 
     Args:
+        epochs: passes over the images, at least 1.
         images: how many training images; None for all.
         method_params: changes to the method's parameters.
     """
 
+    epochs: int
     images: int | None = None
     method_params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expect_at_least_one(self.epochs, "epochs")
         if self.images is not None and self.images < 2:
             raise InputError(f"images must be at least 2, found {self.images}")
 
@@ -346,10 +419,15 @@ class Arm(Model):
     params: dict[str, Any] = Field({}, description="of the only criterion")
     base_params: dict[Name, dict[str, Any]] = Field({}, description="params of single bases")
     variant_of: Name | None = Field(None, description="arm whose criteria and params are taken")
-    reference: Name = Field("continued", description="arm it is compared with, seed by seed")
+    reference: Name = Field(
+        "continued", description="arm it is compared with, seed by seed; base: the base itself"
+    )
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
     lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
+    lr_factor: float = Field(
+        1.0, gt=0, description="times the recipe's learning rate; rates of single groups stay"
+    )
     method_params: dict[str, Any] = Field(
         {}, description="changes to the method's parameters, e.g. {objective: er}"
     )
@@ -434,6 +512,40 @@ class Table(Model):
 class Seeds(Model):
     base: tuple[Seed, ...] = (0,)
     continuation: tuple[Seed, ...] = (0, 1, 2)
+    evaluation: tuple[Seed, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="of initial weights, order and views: a base is evaluated with all of them, a "
+        "continued run with that which equals its own seed, or with the first",
+    )
+    same_order: bool = Field(
+        default=False,
+        description="quirk of the official evaluations: all evaluation seeds see the images in "
+        "one order",
+    )
+
+    @model_validator(mode="after")
+    def _continued_runs_have_their_own(self) -> Seeds:
+        lacking = sorted(set(self.continuation) - set(self.evaluation))
+        if len(set(self.evaluation)) < len(self.evaluation):
+            raise InputError(f"evaluation must name each seed once, found {self.evaluation}")
+        if len(self.evaluation) > 1 and lacking:
+            raise InputError(
+                f"evaluation lacks {lacking}, which are continuation seeds: give one seed for all "
+                "runs, or name every continuation seed"
+            )
+        return self
+
+
+class RateSweep(Model):
+    """Learning rates compared without a criterion, before the weights of criteria are.
+
+    The rule: of each base the largest rate is taken that moves no column of the sweep by more than
+    ``within`` from the base itself.
+    """
+
+    rows: tuple[Rows, ...] = Field(description="base and arms that differ in their rate alone")
+    within: float = Field(gt=0, description="points of a score")
 
 
 class Sweep(Model):
@@ -442,6 +554,7 @@ class Sweep(Model):
     rows: tuple[Rows, ...]
     columns: tuple[Name, ...]
     seeds: tuple[Seed, ...]
+    rates: RateSweep | None = Field(None, description="what is compared first")
 
 
 class Convergence(Model):

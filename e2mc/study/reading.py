@@ -32,14 +32,26 @@ def load_study(name: str) -> Study:
 
     Raises StudyError that names the file, the key, what was found and what is expected.
     """
-    named = name.endswith((".yaml", ".yml"))
-    path = Path(os.path.expanduser(name)) if named else Path("studies") / f"{name}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
-        raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
+    path = _path_of(name)
     study = _checked(Study, _read_study(path), str(path))
     study._source = name
     return study
+
+
+def load_stages(study: Study) -> list[Study]:
+    """The stages of a study, in their order; their files lie beside its own."""
+    if not study.source.endswith((".yaml", ".yml")):
+        return [load_study(name) for name in study.stages]
+    beside = [Path(study.source).with_name(f"{name}.yaml") for name in study.stages]
+    return [load_study(str(path)) for path in beside]
+
+
+def study_files(name: str) -> list[Path]:
+    """The file of a study that can be loaded, and those that it extends, nearest first."""
+    paths = [_path_of(name)]
+    while extended := _read_yaml(paths[-1]).get("extends"):
+        paths.append(paths[-1].with_name(f"{extended}.yaml"))
+    return paths
 
 
 def load_config(content: dict[str, Any]) -> Config:
@@ -55,6 +67,16 @@ def load_config(content: dict[str, Any]) -> Config:
 def read_config(**changes: Any) -> Config:
     """config.yaml, with some of its keys changed."""
     return _checked(Config, _read_yaml(CONFIG) | changes, str(CONFIG))
+
+
+def _path_of(name: str) -> Path:
+    """The file of a study: a name in studies/, or a path; StudyError when there is none."""
+    named = name.endswith((".yaml", ".yml"))
+    path = Path(os.path.expanduser(name)) if named else Path("studies") / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in Path("studies").glob("*.yaml")))
+        raise StudyError(f"study file {path} does not exist: choose one of {there or 'none'}")
+    return path
 
 
 def _read_study(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:

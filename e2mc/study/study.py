@@ -6,9 +6,10 @@ The rules of the workflow make those of tables, figures and logs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,18 @@ from pydantic import Field, PrivateAttr, model_validator
 from e2mc.criteria import CRITERIA, create_criterion
 from e2mc.errors import InputError, expect_known
 from e2mc.evaluation.embeddings import Embeddings
+from e2mc.evaluation.frozen import FrozenPass
 from e2mc.evaluation.information import Information
-from e2mc.evaluation.paradigm import Paradigm
+from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
-from e2mc.models import check_backbone, model_normalisation
-from e2mc.study.arguments import checked_arguments, expect_buildable, has_heads
+from e2mc.models import check_backbone, feature_dim, model_normalisation
+from e2mc.study.arguments import (
+    checked_arguments,
+    expect_buildable,
+    has_heads,
+    normalises_batches,
+)
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
@@ -48,6 +55,7 @@ from e2mc.training.batches import smallest_part
 from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
+MEASURED = ("separability", "embeddings")  # of the arms that ``Study.separability`` names
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,19 @@ class Study(Model):
 
     name: Name
     title: str
+    results: Name | None = Field(
+        None,
+        description="folder in results/ that it shares with other studies, whose checkpoints and "
+        "scores it then uses; null: one of its own name",
+    )
+    stages: tuple[Name, ...] = Field(
+        (), description="studies that share the folder, in the order in which they are to be run"
+    )
+    targets: tuple[str, ...] | None = Field(
+        None,
+        description="tables and figures that `all` makes; null: table1, table2 and what shows "
+        "their results",
+    )
     templates: dict[str, Any] = Field({}, description="a place for YAML anchors; not read")
     data: Data
     backbone: BackboneName
@@ -104,6 +125,14 @@ class Study(Model):
     paradigms: dict[Name, AnyColumn]
     separability: Measured
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
+    extended: bool = Field(
+        True,
+        description="whether cells are made that the paper's tables leave blank; false: only its "
+        "own, and what their differences need",
+    )
+    frozen_pass: FrozenPass = Field(
+        FrozenPass(), description="how images pass a backbone that does not learn"
+    )
     reported_epoch: Literal["last", "best"] = Field(
         "last", description="whose score the tables show; the papers show the best epoch's"
     )
@@ -159,14 +188,29 @@ class Study(Model):
         for name, item in self.arms.items():
             if name == BASE_ARM:
                 raise InputError("arms: 'base' is the base itself and cannot be defined")
-            expect_known(item.reference, self.arms, f"arms.{name}.reference: arm")
+            expect_known(item.reference, (BASE_ARM, *self.arms), f"arms.{name}.reference: arm")
             if item.variant_of is not None:
                 expect_known(item.variant_of, self.arms, f"arms.{name}.variant_of: arm")
             for base in itertools.chain(item.base_params, *(c.base_params for c in item.criteria)):
                 expect_known(base, self.bases, f"arms.{name}.base_params: base")
         for name in self.arms:
             self._refuse_circle(name)
+        self._expect_references_in_the_sweep()
         return self
+
+    def _expect_references_in_the_sweep(self) -> None:
+        """Every candidate has what its gain is over."""
+        compared: dict[str, set[str]] = {}
+        for row in self.sweep_rows():
+            compared.setdefault(row.base, {BASE_ARM}).update(row.arms)
+        for base, arms in compared.items():
+            for arm in sorted(arms - {BASE_ARM}):
+                reference = self.arms[arm].reference
+                if reference not in arms and reference != arm:
+                    raise InputError(
+                        f"sweep: {arm} is compared with {reference}, which is not among the arms "
+                        f"of {base}: add it to them, or give {arm} another reference"
+                    )
 
     def _refuse_circle(self, arm: str) -> None:
         chain, origin = [arm], self.arms[arm].variant_of
@@ -188,10 +232,17 @@ class Study(Model):
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
-            try:
-                paradigm.check(self.data.counts(paradigm.dataset))
-            except InputError as error:
-                raise InputError(f"{where}.{error}") from error
+            for base_name in paradigm.base_protocol:
+                expect_known(base_name, self.bases, f"{where}.base_protocol: base")
+            of_bases = {
+                f"{where}.base_protocol.{base_name}: ": self._column(name, base_name)
+                for base_name in paradigm.base_protocol
+            }
+            for key, column in ({f"{where}.": paradigm} | of_bases).items():
+                try:
+                    column.check(self.data.counts(paradigm.dataset))
+                except InputError as error:
+                    raise InputError(f"{key}{error}") from error
         return self
 
     @model_validator(mode="after")
@@ -238,6 +289,47 @@ class Study(Model):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _has_images_for_every_training(self) -> Study:
+        """Of the bases and arms that are shown; a study may inherit others that it cannot run."""
+        rows = [row for _, several, _ in self._named() for row in several]
+        runs = {(row.base, arm) for row in rows for arm in row.arms if arm != BASE_ARM}
+        bases = {row.base for row in rows}.union(*(names for _, names in self._named_bases()))
+        trained = {(base, BASE_ARM) for base in bases if self.bases[base].checkpoint is None}
+        for base, arm in sorted(runs | trained):
+            self._check_images(Run(base, arm, 0, None if arm == BASE_ARM else 0))
+        return self
+
+    def _check_images(self, run: Run) -> None:
+        """Raises InputError where a training finds fewer images than it takes."""
+        spec, wanted = self.training_spec(run), self.training_images(run)
+        count = self.data.training_count
+        stage = "pretraining" if run.arm == BASE_ARM else "continued"
+        recipe = f"bases.{run.base}.{stage}"
+        where = recipe if run.arm == BASE_ARM else f"{recipe} (arm {run.arm})"
+        if wanted is not None and wanted > count:
+            raise InputError(
+                f"{recipe}.images: {wanted} images are wanted, there are {count} to train on: "
+                "lower it"
+            )
+        if wanted is not None and self.data.counts("images").several_labels:
+            raise InputError(
+                f"{recipe}.images: a share of images with several labels each cannot be drawn by "
+                "class: leave it out"
+            )
+        images = wanted or count
+        if spec.drop_last and images < spec.batch_size:
+            raise InputError(
+                f"{where}: {images} images do not fill one batch of {spec.batch_size}: lower "
+                "batch_size, or set drop_last: false"
+            )
+        alone = smallest_part(spec, images) < 2
+        if alone and (spec.criteria or normalises_batches(spec.method)):
+            raise InputError(
+                f"{where}: the smallest part of a batch has 1 image, and cannot be normalised or "
+                "spread out: change batch_size or micro_batches, or set drop_last: true"
+            )
+
     @staticmethod
     def _check_method(method: Component, where: str) -> None:
         try:
@@ -261,6 +353,8 @@ class Study(Model):
         yield "separability", (shown,), ()
         if self.sweep is not None:
             yield "sweep", self.sweep.rows, self.sweep.columns
+            if self.sweep.rates is not None:
+                yield "sweep.rates", self.sweep.rates.rows, ()
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
 
@@ -288,12 +382,21 @@ class Study(Model):
     def continuation_seeds(self, arm: str) -> tuple[int | None, ...]:
         return (None,) if arm == BASE_ARM else self.seeds.continuation
 
+    def evaluation_seeds(self, run: Run) -> tuple[int, ...]:
+        """Under which seeds a run is evaluated: a base under all, a continued run under its own."""
+        every = self.seeds.evaluation
+        if run.arm == BASE_ARM:
+            return every
+        return (run.continuation_seed,) if run.continuation_seed in every else every[:1]
+
     def paradigm(self, name: str, base: str) -> Paradigm:
-        """A column of the study, or one of the measurements that every study has."""
+        """A column of the study with the base's protocol, or what every study measures."""
         if name in self.paradigms:
-            return self.paradigms[name]
+            return self._column(name, base)
         measured: dict[str, Paradigm] = {
-            "separability": Separability(),
+            "separability": Separability(
+                functools.partial(feature_dim, self.backbone, self.data.channels)
+            ),
             "embeddings": Embeddings(
                 batch_size=self.bases[base].continued.batch_size, mapping=self.entropy_mapping(base)
             ),
@@ -302,26 +405,59 @@ class Study(Model):
         expect_known(name, (*self.paradigms, *measured), "paradigm")
         return measured[name]
 
+    def _column(self, name: str, base: str) -> Column:
+        column = self.paradigms[name]
+        changes = column.base_protocol.get(base)
+        if changes is None:
+            return column
+        where = f"paradigms.{name}.base_protocol.{base}"
+        if column.protocol is None:
+            raise InputError(f"{where}: kind {column.kind} has no protocol to change: leave it out")
+        checked = checked_arguments(type(column.protocol), changes, where)
+        try:
+            return column.with_protocol(checked)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
 
-        What is in memory takes minutes altogether; on disk each data set has a job of its own.
+        What is in memory takes minutes altogether. On disk those that learn from the same passes
+        over fresh views have a job of their own, and the others of each data set: a study that
+        asks for some of them makes no others, and studies with one folder have the same jobs.
         """
         jobs: dict[str, tuple[str, ...]] = {}
+        passes: dict[Hashable, str] = {}
+        left_out = self.left_out
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
             if isinstance(self.data, OnDisk) and rule == "evaluate_frozen":
-                rule = f"{rule}_{paradigm.dataset}"
+                own = paradigm.dataset
+                if paradigm.work(self.data.counts(paradigm.dataset)).streamed:
+                    own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)
+                rule = f"{rule}_{own}"
             jobs[rule] = (*jobs.get(rule, ()), name)
-        return jobs | {
-            "measure": ("separability", "embeddings"),
-            "measure_information": ("information",),
-        }
+        measured = tuple(name for name in MEASURED if name not in left_out)
+        if measured:
+            jobs["measure"] = measured
+        return jobs | {"measure_information": ("information",)}
+
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """Measurements that the data set of pre-training cannot serve: name -> why not."""
+        base, found = self.separability.base, {}
+        for name in MEASURED:
+            try:
+                self.paradigm(name, base).check(self.data.counts("images"))
+            except InputError as error:
+                found[name] = f"study {self.name} leaves {name} out: {error}"
+        return found
 
     @property
     def main_tables(self) -> list[str]:
         """The tables that ``all`` makes."""
-        return [name for name in ("table1", "table2") if name in self.tables]
+        wanted = ("table1", "table2") if self.targets is None else self.targets
+        return [name for name in wanted if name in self.tables]
 
     def continued_runs(self) -> list[Run]:
         """Every continued run of the main tables."""
@@ -340,7 +476,15 @@ class Study(Model):
 
     def epochs_of(self, base: str, arm: str) -> int:
         """Epochs of continued pre-training; 0 for the base itself."""
-        return 0 if arm == BASE_ARM else self.training_spec(Run(base, arm, 0, 0)).epochs
+        if arm == BASE_ARM:
+            return 0
+        return self.arms[arm].epochs or self.bases[base].continued.epochs
+
+    def sweep_rows(self) -> tuple[Rows, ...]:
+        """Every candidate of the sweep: those of its rates, and those of its weights."""
+        if self.sweep is None:
+            return ()
+        return (() if self.sweep.rates is None else self.sweep.rates.rows) + self.sweep.rows
 
     @property
     def instrument(self) -> Information:
@@ -371,13 +515,14 @@ class Study(Model):
             raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"epochs": recipe.epochs}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
             given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
-            changes = {key: value for key, value in given.items() if value is not None}
-            if arm.lr is not None:
-                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=arm.lr)
+            changes |= {key: value for key, value in given.items() if value is not None}
+            lr = arm.lr_factor * (arm.lr or recipe.optimizer.lr)
+            if lr != recipe.optimizer.lr:
+                changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)
         of_recipe = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
         return TrainingSpec(
             backbone=self.backbone,
@@ -465,8 +610,13 @@ class Study(Model):
     # --- where it is; the parts of a run may also be the wildcards of a rule ---
 
     @property
+    def folder(self) -> str:
+        """Its folder in results/, by which its results are told from those of other studies."""
+        return self.results or self.name
+
+    @property
     def root(self) -> Path:
-        return Path("results") / self.name
+        return Path("results") / self.folder
 
     def dataset_path(self, dataset: str) -> Path:
         return self.root / "data" / f"{dataset}.pt"
@@ -488,12 +638,6 @@ class Study(Model):
     def log_path(self, run: Run) -> Path:
         """Every term of a run's loss, step by step."""
         return self.trained_path(run).with_name("training.csv")
-
-    def table_results(self, name: str) -> list[Path]:
-        """Every result file of a table."""
-        table = self.tables[name]
-        runs = self.runs(table.rows)
-        return [self.result_path(run, column) for run in runs for column in table.columns]
 
     def information_path(self, run: Run) -> Path:
         """What was measured along the training of a run."""

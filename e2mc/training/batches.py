@@ -20,11 +20,12 @@ class BatchOrder:
     in ``micro_batches`` equal parts.
 
     Args:
-        spec: the run; its seed, its epochs and how its batches are split.
+        spec: the run; its seed, its length and how its batches are split.
         images: how many there are.
 
     Attributes:
         steps_per_epoch, total_steps: length of the run.
+        epochs: passes that it begins; the last one may end early.
         part: images that a process works through at a time.
 
     Raises:
@@ -41,7 +42,8 @@ class BatchOrder:
                 f"{images} images do not fill one batch of {spec.batch_size}: lower batch_size or "
                 "use more images"
             )
-        self.total_steps = spec.epochs * self.steps_per_epoch
+        self.total_steps = spec.steps or (spec.epochs or 0) * self.steps_per_epoch
+        self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self._parts = world_size() * spec.micro_batches
         if spec.batch_size % self._parts:
             raise TrainingError(

@@ -16,6 +16,12 @@ from e2mc.errors import InputError
 Row = dict[str, float]
 
 
+def beside(output: Path, name: str) -> Path:
+    """Where another file of the run that writes ``output`` is: ``checkpoint.pt`` is alone in its
+    folder, beside ``a.pt`` it is ``a-<name>``."""
+    return output.with_name(name if output.stem == "checkpoint" else f"{output.stem}-{name}")
+
+
 class Logger(Protocol):
     """Somewhere to watch a run while it goes on."""
 
@@ -30,16 +36,16 @@ class TensorBoardLogger:
     """Scalars for ``tensorboard --logdir results``, in the folder ``tensorboard`` beside the run.
 
     Args:
-        folder: where the run's checkpoint will be.
+        output: the run's checkpoint, see ``beside``.
         what: name of the run.
         done: steps of an earlier attempt that the run goes on from; its later ones are replaced.
         spec: what is trained, shown as text.
     """
 
-    def __init__(self, folder: Path, what: str, done: int, spec: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, what: str, done: int, spec: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        place = folder / "tensorboard"
+        place = beside(output, "tensorboard")
         if not done:
             shutil.rmtree(place, ignore_errors=True)
         self.writer = SummaryWriter(str(place), purge_step=done + 1 if done else None)
@@ -61,7 +67,7 @@ class WandbLogger:
     Args: see `TensorBoardLogger`. A run that goes on keeps its identity, and so its curves.
     """
 
-    def __init__(self, folder: Path, what: str, done: int, spec: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, what: str, done: int, spec: Mapping[str, Any]) -> None:
         import os
 
         import wandb
@@ -71,7 +77,7 @@ class WandbLogger:
             name=what,
             id=what.replace(" ", "-"),
             resume="allow",
-            dir=str(folder),
+            dir=str(output.parent),
             config=dict(spec),
             mode=os.environ.get("WANDB_MODE", "offline"),
         )
@@ -91,7 +97,7 @@ LOGGERS: dict[str, Callable[[Path, str, int, Mapping[str, Any]], Logger]] = {
 
 @contextlib.contextmanager
 def open_loggers(
-    names: Sequence[str], folder: Path, *, what: str, done: int, spec: Mapping[str, Any]
+    names: Sequence[str], output: Path, *, what: str, done: int, spec: Mapping[str, Any]
 ) -> Iterator[Callable[[Row], None]]:
     """A function that hands a row to every logger; they are closed however the block ends.
 
@@ -99,7 +105,7 @@ def open_loggers(
 
     Args:
         names: of `LOGGERS`.
-        folder, what, done, spec: see `TensorBoardLogger`.
+        output, what, done, spec: see `TensorBoardLogger`.
 
     Raises:
         ValueError: for a name that does not exist.
@@ -117,7 +123,7 @@ def open_loggers(
                     f"logger {name!r} does not exist, expected one of {', '.join(LOGGERS)}"
                 )
             try:
-                opened.append(LOGGERS[name](folder, what, done, spec))
+                opened.append(LOGGERS[name](output, what, done, spec))
             except ModuleNotFoundError as error:
                 print(
                     f"{what}: no {name} log, {error.name} is not installed "

@@ -9,6 +9,7 @@ the step is that of one process with the whole batch.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.criteria import create_criterion
 from e2mc.data.source import Batch, ImageSource
 from e2mc.distributed import rank, world_size
-from e2mc.methods import Method, create_method
+from e2mc.methods import Method, MethodOutput, create_method
 from e2mc.methods.base import trainable
 from e2mc.models import create_backbone
 from e2mc.optim import create_optimizer, learning_rate_factor
@@ -34,7 +35,7 @@ from e2mc.state import fingerprint, save_atomically, write_text
 from e2mc.task import plain
 from e2mc.training.batch_norm import synchronise_batch_norm
 from e2mc.training.batches import BatchOrder
-from e2mc.training.logs import Row, csv_text, open_loggers
+from e2mc.training.logs import Row, beside, csv_text, open_loggers
 from e2mc.training.spec import TrainingError, TrainingSpec
 
 Measure = Callable[[Method], dict[str, float]]
@@ -51,11 +52,15 @@ def pretrain(
     log_every: int = 1,
     state_every: int = 100,
     loggers: Sequence[str] = (),
+    quiet: bool = False,
     measure: Measure | None = None,
     identity: str | None = None,
     made_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Trains and writes ``output`` (a checkpoint) and, beside it, ``training.csv`` (every term).
+
+    What lies beside ``checkpoint.pt`` has these names; beside another output it has that one's name
+    in front, ``a-training.csv`` for ``a.pt``, so that runs may share a folder.
 
     On several processes all of them call this with the same arguments; the first one writes.
 
@@ -70,6 +75,7 @@ def pretrain(
         state_every: steps between two saves of the state.
         loggers: where else the rows of ``training.csv`` go while the run lasts; names of
             ``e2mc.training.logs.LOGGERS``.
+        quiet: say nothing of how far the run is.
         measure: what to measure of the method before the first epoch and after each one, without
             changing it; written to ``information.csv`` beside the checkpoint.
         identity: what else decides the run, e.g. which images they are and the version of the code;
@@ -87,14 +93,30 @@ def pretrain(
     state_path = output.with_name(output.name + ".state")
     run.resume(state_path)
     writes, total = rank() == 0, run.order.total_steps
+    says = writes and not quiet
+    if says and spec.micro_batches > 1:
+        print(
+            f"each batch of {spec.batch_size} is worked through in parts of "
+            f"{spec.batch_size // spec.micro_batches}: batch normalisation, loss and "
+            "criterion are of a part, which is not the step of the whole batch",
+            file=sys.stderr,
+        )
+    fresh = [] if start is None else start.provenance.get("fresh", [])
+    if says and fresh and not spec.head_warmup_epochs:
+        print(
+            f"the weights of {' and '.join(fresh)} are fresh, and will pull the features to "
+            "wherever they happen to point: head_warmup_epochs in the recipe lets them learn "
+            "first, and method anchor needs none",
+            file=sys.stderr,
+        )
     progress = Progress(
-        what, total, done=run.step, unit="images", per_step=spec.batch_size, show=writes
+        what, total, done=run.step, unit="images", per_step=spec.batch_size, show=says
     )
     views = run.views()
     if run.step == 0:
         run.measure(measure)
     names = loggers if writes else ()
-    with open_loggers(names, output.parent, what=what, done=run.step, spec=asdict(spec)) as log:
+    with open_loggers(names, output, what=what, done=run.step, spec=asdict(spec)) as log:
         while run.step < total:
             stop, terms = run.advance(views)
             if run.step % run.order.steps_per_epoch == 0:
@@ -112,10 +134,31 @@ def pretrain(
                 )
     run.save_checkpoint(output, made_by)
     if writes:
-        write_text(csv_text(run.rows), output.with_name("training.csv"))
+        write_text(csv_text(run.rows), beside(output, "training.csv"))
         if run.measured:
-            write_text(csv_text(run.measured), output.with_name("information.csv"))
+            write_text(csv_text(run.measured), beside(output, "information.csv"))
         state_path.unlink(missing_ok=True)
+
+
+def first_outputs(
+    spec: TrainingSpec,
+    images: ImageSource,
+    start: Checkpoint | None,
+    *,
+    batches: int,
+    device: str = "cpu",
+) -> Iterator[tuple[Method, MethodOutput]]:
+    """What the method gives on the first batches of a run, of which no step is taken.
+
+    Args:
+        spec, images, start, device: as for ``pretrain``.
+        batches: how many, or those of the run if there are fewer.
+    """
+    run = _Training(spec, images, start, device)
+    run.begin_epoch(0)
+    for indices, views in itertools.islice(run.views(), batches):
+        run.method.begin_step(indices)
+        yield run.method, run.method(views)
 
 
 class _Training:
@@ -146,21 +189,6 @@ class _Training:
         self.measured: list[Row] = []
         self.seconds_before = 0.0
         self.begun = time.monotonic()
-        fresh = [] if start is None else start.provenance.get("fresh", [])
-        if fresh and not spec.head_warmup_epochs and rank() == 0:
-            print(
-                f"the weights of {' and '.join(fresh)} are fresh, and will pull the features to "
-                "wherever they happen to point: head_warmup_epochs in the recipe lets them learn "
-                "first, and method anchor needs none",
-                file=sys.stderr,
-            )
-        if spec.micro_batches > 1 and rank() == 0:
-            print(
-                f"each batch of {spec.batch_size} is worked through in parts of "
-                f"{spec.batch_size // spec.micro_batches}: batch normalisation, loss and "
-                "criterion are of a part, which is not the step of the whole batch",
-                file=sys.stderr,
-            )
 
     def _create_method(self) -> Method:
         """The method with the weights of the start, or with random ones."""
@@ -215,15 +243,15 @@ class _Training:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
         epoch, position = divmod(self.step, self.order.steps_per_epoch)
         if position == 0:
-            self.method.begin_epoch(
-                torch.Generator().manual_seed(self.order.seed(epoch, -1)),
-                lambda: self._shown(lambda: self.order.all_images(epoch)),
-            )
+            self.begin_epoch(epoch)
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
             group["lr"] = rate
             if group.get("name") not in self.spec.optimizer.group_lr:
                 group["lr"] *= learning_rate_factor(
-                    self.spec.schedule, self.step, self.order.steps_per_epoch, self.spec.epochs
+                    self.spec.schedule,
+                    self.step,
+                    self.order.steps_per_epoch,
+                    self.order.total_steps,
                 )
         self.optimizer.zero_grad(set_to_none=True)
         if self.spec.head_warmup_epochs:
@@ -255,6 +283,13 @@ class _Training:
         self.method.end_step(self.step / self.order.total_steps)
         self.step += 1
         return stop, terms
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What the method does once an epoch."""
+        self.method.begin_epoch(
+            torch.Generator().manual_seed(self.order.seed(epoch, -1)),
+            lambda: self._shown(lambda: self.order.all_images(epoch)),
+        )
 
     @property
     def warming_up(self) -> bool:
@@ -385,7 +420,7 @@ class _Training:
                 for key, value in self.method.state_dict().items()
                 if key not in self.method.run_state
             },
-            epochs=before + self.spec.epochs,
+            epochs=before + self.order.epochs,
             optimizer=self.optimizer.state_dict() if self.spec.keep_optimizer else None,
             provenance={**made_by, "torch": str(torch.__version__)}
             | ({} if self.start is None else {"start": self.start.provenance}),

@@ -23,11 +23,10 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the loop goes, whatever it trains.
+    """How the loop goes, whatever it trains and however long.
 
     Args:
         optimizer, schedule: see ``e2mc.optim``.
-        epochs: passes over the images, at least 1.
         batch_size: images per step, over all processes, at least 2.
         drop_last: leave out the last, smaller batch of an epoch.
         precision: of the network in the forward pass; losses and weights stay in float32.
@@ -48,7 +47,6 @@ class Recipe:
 
     optimizer: OptimizerSpec
     schedule: ScheduleSpec = ScheduleSpec("constant")  # noqa: RUF009 (frozen)
-    epochs: int
     batch_size: int
     drop_last: bool = True
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -62,13 +60,11 @@ class Recipe:
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "micro_batches", "augmentation_streams"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if not 0 <= self.head_warmup_epochs < self.epochs:
+        for name in ("micro_batches", "augmentation_streams"):
+            expect_at_least_one(getattr(self, name), name)
+        if self.head_warmup_epochs < 0:
             raise InputError(
-                f"head_warmup_epochs must leave some of the {self.epochs} epochs to the backbone, "
-                f"found {self.head_warmup_epochs}"
+                f"head_warmup_epochs must be at least 0, found {self.head_warmup_epochs}"
             )
         if self.batch_size < 2:
             raise InputError(f"batch_size must be at least 2, found {self.batch_size}")
@@ -85,6 +81,9 @@ class TrainingSpec(Recipe):
     """Everything that decides the weights of a run, apart from its images and its start.
 
     Args:
+        epochs: length in passes over the images, at least 1.
+        steps: length in batches instead, at least 1; what is said per epoch (warm-up, what a method
+            does once an epoch) is said of passes all the same.
         backbone: name in ``e2mc.models.BACKBONES``.
         method: base method whose loss is minimised.
         views: the views of each image; the method's global views come first.
@@ -94,6 +93,8 @@ class TrainingSpec(Recipe):
         seed: decides initial weights, order of the images and views.
     """
 
+    epochs: int | None = None
+    steps: int | None = None
     backbone: str
     method: Component
     views: tuple[ViewRecipe, ...]
@@ -103,6 +104,20 @@ class TrainingSpec(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        lengths = {"epochs": self.epochs, "steps": self.steps}
+        given = {name: value for name, value in lengths.items() if value is not None}
+        if len(given) != 1:
+            found = " and ".join(f"{name} {value}" for name, value in given.items()) or "none"
+            raise InputError(
+                f"the length is one of epochs and steps, found {found}: leave one of them out"
+            )
+        for name, value in given.items():
+            expect_at_least_one(value, name)
+        if self.epochs is not None and self.head_warmup_epochs >= self.epochs:
+            raise InputError(
+                f"head_warmup_epochs must leave some of the {self.epochs} epochs to the backbone, "
+                f"found {self.head_warmup_epochs}"
+            )
         expect_once(component.name for component in self.criteria)
 
     def values(self) -> dict[str, Any]:
@@ -114,6 +129,12 @@ class TrainingSpec(Recipe):
         if not self.head_warmup_epochs:
             del found["head_warmup_epochs"]
         return found
+
+
+def expect_at_least_one(value: int, name: str) -> None:
+    """Raises InputError for a count below 1."""
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, found {value}")
 
 
 def expect_once(criteria: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from e2mc.checkpoints.inspect import inspect_checkpoint
-from e2mc.checkpoints.own import KeyMap
+from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.reading import CheckpointError
 
 

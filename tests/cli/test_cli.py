@@ -221,7 +221,10 @@ def test_estimate(capsys):
     assert main(["estimate", "--study", "paper", "--rate", *rates, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rates"] == "given, not measured"
-    assert told["rows"][-1]["table"] == "together" and told["rows"][-1]["GPU-hours"] > 100
+    costs = {row["table"]: row["GPU-hours"] for row in told["rows"] if not row["base"]}
+    assert 0 < costs["sweep"] < costs["together"] < costs["everything"]
+    assert costs["stage paper-first"] + costs["stage paper"] == pytest.approx(costs["together"])
+    assert costs["stage paper-er"] is None and "no rate for byol" in told["unknown"][0]
 
 
 def test_inspect(capsys):

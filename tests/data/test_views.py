@@ -108,6 +108,14 @@ def test_plain_view_is_the_normalised_image():
         ({"crop_scale": (0.5, 1.2)}, "share of the area"),
         ({"size": 0}, "size must be at least 1"),
         ({"hue": 0.7}, "hue"),
+        (
+            {"brightness": 0.4},
+            r"brightness is 0\.4, but jitter, .* is 0: set jitter, e\.g\. to 0\.8",
+        ),
+        ({"contrast": 0.4, "hue": 0.1}, "contrast is 0.4, but jitter"),
+        ({"jitter_order": "random"}, "jitter_order is random, but jitter"),
+        ({"jitter": 0.8}, "jitter is 0.8, but brightness, contrast, saturation and hue are 0: set"),
+        ({"blur_sigma": (0.5, 1.0)}, r"blur_sigma is \(0\.5, 1\.0\), but blur, .* is 0: set blur"),
     ],
 )
 def test_bad_recipes_are_refused(change, message):

@@ -42,7 +42,7 @@ paper = load_study("paper")
 table = paper.tables["table1"].model_copy(update={"columns": ("means",)})
 changes = {"paradigms": {"means": Centroid(label="means")}, "tables": {"table1": table}}
 rates = Rates(dict.fromkeys(["vicreg", "swav", "simsiam", "features"], 1.0))
-costs = estimate(paper.model_copy(update=changes), rates).set_index(["base", "arm"])
+costs = estimate(paper.model_copy(update=changes), rates).frame.set_index(["base", "arm"])
 print(json.dumps([*found, costs.loc[("simsiam", "base"), "frozen"] * 3600]))
 """
 

@@ -92,5 +92,6 @@ def test_score_names_all_that_tells_it_from_others():
         "features": "raw",
         "selection": "best",
         "probe_seed": 3,
+        "evaluation_seed": 0,
         "split": "validation",
     }

@@ -143,7 +143,7 @@ def test_labeling_curve_reduces_wide_features():
 
 
 def test_labeling_curve_errors():
-    with pytest.raises(ValueError, match="20 points are needed"):
+    with pytest.raises(ValueError, match="of 8 dimensions take 20 images at n / d = 2.5, found 10"):
         labeling_curve(torch.randn(10, 8), ratios=(1.0, 2.5), labelings=1)
     with pytest.raises(ValueError, match="all are equal"):
         labeling_curve(torch.ones(100, 8), labelings=1)

@@ -222,6 +222,9 @@ def seventh(study: Study) -> Study:
         stage="seventh of its kind",
         selects_epochs=False,
         tells_saturation=False,
+        draws=False,
+        frozen=True,
+        remark="",
         kinds_of_features=("raw", "whitened"),
     )
     table = study.tables["main"].model_copy(update={"columns": ("outfits_map", "other")})

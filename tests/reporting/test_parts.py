@@ -12,13 +12,13 @@ from e2mc.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]
 TABLES = ("table1", "table2", "ablations")
-NAMES = (*TABLES, *(part.name for part in PARTS))
+NAMES = (*TABLES, *(part.name for part in PARTS if part.name != "sweep_rates"))
 
 
 def test_a_study_has_its_tables_and_every_part_of_the_registry(study, finished):
-    assert list(parts(finished)) == [*NAMES]
+    assert list(parts(finished)) == [*TABLES, "criteria", *(part.name for part in PARTS)]
     # tables that have targets of their own are known to a study without them
-    assert list(parts(study))[:5] == ["main", "variants", *TABLES]
+    assert list(parts(study))[:6] == ["main", "variants", *TABLES, "criteria"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +95,21 @@ def test_all_and_the_full_report(finished, monkeypatch):
     assert report_targets(finished, full=False) == ["all"]
     assert report_targets(finished, full=True) == ["all", "ablations", "convergence"]
     monkeypatch.chdir(REPOSITORY)
-    assert report_targets(load_study("paper"), full=True) == ["all", "ablations"]
+    full = report_targets(load_study("paper"), full=True)
+    assert full == ["all", "ablations", "convergence"]
+
+
+def test_a_study_says_what_all_makes(finished):
+    chosen = finished.model_copy(update={"targets": ("ablations", "convergence")})
+    assert list(made(chosen)) == list(made(chosen, full=True)) == ["ablations", "convergence"]
+    assert report_targets(chosen, full=True) == ["all"]
+    assert chosen.main_tables == ["ablations"]
+    unknown = finished.model_copy(update={"targets": ("table9",)})
+    with pytest.raises(ValueError, match="targets: table or figure 'table9' does not exist"):
+        made(unknown)
+    without = finished.model_copy(update={"targets": ("convergence",), "convergence": None})
+    with pytest.raises(ValueError, match="targets: study tiny has no convergence"):
+        made(without)
 
 
 def test_a_table_cannot_be_called_as_a_figure_is(study):

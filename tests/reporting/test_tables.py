@@ -207,10 +207,11 @@ def test_scores_chosen_on_the_reported_images_are_noted(study):
         notes = build_table(changed, "main", collect([])).notes
         return [note for note in notes if "best epoch on the very images" in note]
 
-    images = {"format": "imagenet", "classes": 2, "train": 8, "test": 4, "view": {"size": 8}}
+    images = {"format": "imagenet", "classes": 2, "train": 800, "test": 4, "view": {"size": 8}}
     content = study.model_dump(mode="json")
     std = {"mean": [0.3] * 3, "std": [0.3] * 3}  # images on disk are read in colour
     sets = {name: images | {"normalisation": std} for name in ("images", "outfits")}
+    sets["outfits"]["format"] = "voc2007"
     content["data"] = {"dataset": "on-disk", "normalisation": std, "sets": sets}
     assert not about_choices(Study.model_validate(content))
     content["reported_epoch"] = "best"
@@ -370,3 +371,46 @@ def test_latex_compiles_by_itself(compiler, name, study, write_results, tmp_path
 )
 def test_signed(value, text):
     assert signed(value) == text
+
+
+def test_says_whether_the_recipe_fits_the_published_rows(study, write_results):
+    def score(run, paradigm, features):
+        moved = {"swav_long": 0.104, "simsiam": -0.11}[run.base]
+        return 70.0 + (run.arm == "continued") * (moved if paradigm == "linear_1" else 5.0)
+
+    made = build_table(study, "main", collect(write_results(score)))
+    assert [note for note in made.notes if "published rows" in note] == [
+        "SwAV (long): continued − base is +0.10 where it is largest (linear 1 %), within ±0.1: "
+        "recipe fits the published rows.",
+        "SimSiam: continued − base is −0.11 where it is largest (linear 1 %), not within ±0.1: "
+        "recipe does not fit the published rows.",
+    ]
+    apart = build_table(study, "variants", collect(write_results(score)))
+    assert not any("published rows" in note for note in apart.notes)
+
+
+def test_a_cell_that_the_paper_leaves_blank_is_not_asked_for(study, write_results):
+    short = study.model_copy(update={"extended": False})
+
+    def score(run, paradigm, features):
+        if run.arm == "continued" and paradigm == "semisup_1":
+            return None  # not made
+        return scores({"swav_long": 0.4})(run, paradigm, features)
+
+    made = build_table(short, "main", collect(write_results(score, of=short)))
+    rows = rows_of(made.markdown(), "Scores on the features as they are")
+    [continued, e2mc] = [row for row in rows[:8] if row[0] in ("continued", "+ E2MC")]
+    [differences] = [row for row in rows[:8] if row[0] == "*− continued*"]
+    assert continued[2] == "*–*" and e2mc[2].startswith("**70.46")
+    # to the base, where continued training alone gains 0.05
+    assert (differences[1], differences[2]) == ("+0.40 ▲", "+0.46 ▲§")
+    assert "\n\n§ to base: the paper has no continued in this column.\n" in made.markdown()
+    compared = rows_of(made.markdown(), "Difference to the reference, in the paper and here")
+    assert compared[3] == ["E2MC − continued, paper", "+1.58", "+0.05§", ""]
+    assert any(note.startswith("–: the paper's table has no number there") for note in made.notes)
+    assert "The differences of semi-sup. 1 % are to base." in made.verdict
+    for kind in ("tex", "html"):
+        assert "§" in made.text(kind)
+    frame = pd.read_csv(io.StringIO(made.csv()))
+    chosen = frame[(frame["base"] == "swav_long") & (frame["arm"] == "e2mc")]
+    assert chosen.set_index("column")["reference"]["semisup_1"] == "base"

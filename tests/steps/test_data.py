@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from e2mc.data.images import Splits, read_digest
 from e2mc.errors import InputError
 from e2mc.state import sha256
 from e2mc.steps.data import check_data, index_task, preparation_task
-from e2mc.study import load_study
+from e2mc.study import Config, load_study
 
 
 @pytest.fixture
@@ -43,6 +44,10 @@ FOLDERS = {
 }
 
 
+def config(folders):
+    return Config(study="on-disk", data_folders=folders)
+
+
 def index(study, name, folder):
     task = index_task(study, name, folder)
     task.perform()
@@ -60,9 +65,23 @@ def test_index_is_found_again(study):
 
 
 def test_counts_are_reported(study):
-    lines = check_data(study, FOLDERS, decode=True)
+    lines = check_data(study, config(FOLDERS), decode=True)
     assert [line.split(":")[0] for line in lines] == ["images", "held_out", "inat18", "voc07"]
     assert "4 classes, 48 training, 0 validation and 12 test images in" in lines[0]
+
+
+def test_a_study_may_say_where_its_images_are(study):
+    said = "      format: imagenet\n      folder: moved\n"
+    text = Path("on_disk.yaml").read_text().replace("      format: imagenet\n", said)
+    assert said in text
+    decided = study.data.decides_evaluation("images")
+    Path("imagenet").rename("moved")
+    Path("on_disk.yaml").write_text(text)
+    moved = load_study("on_disk.yaml")
+    lines = check_data(moved, config(FOLDERS))
+    assert "48 training, 0 validation and 12 test images in moved" in lines[0]
+    # a place decides nothing
+    assert moved.data.decides_evaluation("images") == decided
 
 
 def test_every_problem_is_named(study):
@@ -70,7 +89,7 @@ def test_every_problem_is_named(study):
     broken = Path("inat/train_val2018/Aves/0/train0.jpg")
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError) as caught:
-        check_data(study, FOLDERS | {"voc2007": None}, decode=True)
+        check_data(study, config(FOLDERS | {"voc2007": None}), decode=True)
     problems = str(caught.value).split("; images")[-1]
     for expected in (
         "images: ",
@@ -84,15 +103,15 @@ def test_every_problem_is_named(study):
 
 
 def test_counting_again_leaves_every_index_untouched(study):
-    check_data(study, FOLDERS)
+    check_data(study, config(FOLDERS))
     paths = [study.dataset_path(name) for name in study.data.names]
     for path in paths:
         os.utime(path, (1, 1))
-    check_data(study, FOLDERS)
+    check_data(study, config(FOLDERS))
     assert [path.stat().st_mtime for path in paths] == [1] * 4
     digests = [read_digest(path) for path in paths]
     Path("imagenet").rename("moved")
-    check_data(study, FOLDERS | {"imagenet": Path("moved")})
+    check_data(study, config(FOLDERS | {"imagenet": Path("moved")}))
     # the same images in another folder: what was made of them stands
     assert [path.stat().st_mtime for path in paths] == [1] * 4
     assert Splits.load(paths[0]).train.path(0).is_relative_to(Path("moved").resolve())
@@ -102,7 +121,7 @@ def test_counting_again_leaves_every_index_untouched(study):
 def test_what_is_left_out_is_said(study):
     Path("imagenet/train/n00000001/cut.JPEG").touch()
     Path("imagenet/val/n00000002/gone.JPEG").symlink_to("nowhere")
-    first, *_ = check_data(study, FOLDERS)
+    first, *_ = check_data(study, config(FOLDERS))
     assert "48 training, 0 validation and 12 test images in imagenet" in first
     assert "1 named like images left out, e.g. train/n00000001/cut.JPEG (empty)" in first
     assert "e.g. val/n00000002/gone.JPEG (a link that points nowhere)" in first
@@ -113,7 +132,7 @@ def test_home_folder_may_be_written_as_a_tilde(study, tmp_path, monkeypatch):
     text = Path("on_disk.yaml").read_text().replace("source: lists/", "source: ~/lists/")
     Path("on_disk.yaml").write_text(text)
     tilde = {name: "~" / folder for name, folder in FOLDERS.items()}
-    assert len(check_data(load_study("on_disk.yaml"), tilde)) == 4
+    assert len(check_data(load_study("on_disk.yaml"), config(tilde))) == 4
 
 
 @pytest.mark.parametrize("language", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
@@ -174,6 +193,30 @@ def test_list_is_downloaded_and_checked(study, served):
     Path("on_disk.yaml").write_text(text.replace(published, "0" * 64))
     with pytest.raises(OSError, match=f"has SHA-256 {published}, expected 0000"):
         index(load_study("on_disk.yaml"), "images", Path("imagenet"))
+
+
+def test_list_comes_from_its_archive_where_the_first_address_has_it_no_more(study, served):
+    before = index_task(study, "images", Path("imagenet")).decides
+    entry = "{source: SOURCE, archive: ARCHIVE, count: 8}"
+    entry = entry.replace("SOURCE", f"{served}/gone.txt")
+    entry = entry.replace("ARCHIVE", f"{served}/lists/1percent.txt")
+    text = Path("on_disk.yaml").read_text()
+    Path("on_disk.yaml").write_text(text.replace("{source: lists/1percent.txt, count: 8}", entry))
+    changed = load_study("on_disk.yaml")
+    assert len(index(changed, "images", Path("imagenet")).lists["1percent"]) == 8
+    record = json.loads((study.root / "data/downloads/1percent.txt.source.json").read_text())
+    assert record["url"] == f"{served}/lists/1percent.txt"
+    # a second address is none of the values that decide, so that one can be added to old results
+    decides = index_task(changed, "images", Path("imagenet")).decides
+    assert decides["data"]["lists"]["1percent"].keys() == before["data"]["lists"]["1percent"].keys()
+
+
+def test_archive_of_a_list_on_disk_is_refused(study):
+    text = Path("on_disk.yaml").read_text()
+    entry = "{source: lists/1percent.txt, archive: 'https://example.org/list', count: 8}"
+    Path("on_disk.yaml").write_text(text.replace("{source: lists/1percent.txt, count: 8}", entry))
+    with pytest.raises(ValueError, match="source lists/1percent.txt is a path: leave archive out"):
+        load_study("on_disk.yaml")
 
 
 def test_study_in_memory_has_nothing_to_check(study):

@@ -13,6 +13,7 @@ from e2mc.data.images import ImageSet, Splits
 from e2mc.progress import Interrupted
 from e2mc.steps import evaluation
 from e2mc.steps.evaluation import decided_by, evaluation_code, evaluation_task
+from e2mc.steps.reporting import expect_results
 from e2mc.study import Run, Study, load_study
 from e2mc.task import plain
 
@@ -161,6 +162,19 @@ def spoil(how, path):
         path.write_text(text)
 
 
+def watched(monkeypatch):
+    """Which paradigms are scored from now on, with their evaluation seeds."""
+    scored = []
+    original = evaluation.score_with_seeds
+
+    def watching(group, subject, seeds, there=None):
+        scored.extend((name, seed.number) for name in group for seed in seeds)
+        return original(group, subject, seeds, there)
+
+    monkeypatch.setattr(evaluation, "score_with_seeds", watching)
+    return scored
+
+
 @pytest.mark.parametrize(
     "how", ["code", "values", "checkpoint", "former", "missing", "cut", "list"]
 )
@@ -171,13 +185,9 @@ def test_only_what_does_not_stand_is_scored(how, study, monkeypatch):
     age(task)
     spoil(how, task.output("linear_1"))
     before = times(task)
-    scored = []
-    score = evaluation._score
-    monkeypatch.setattr(
-        evaluation, "_score", lambda group, subject: scored.extend(group) or score(group, subject)
-    )
+    scored = watched(monkeypatch)
     task.perform()
-    assert scored == ["linear_1"]
+    assert scored == [("linear_1", 0)]
     for name in ("linear_100", "embeddings"):
         assert times(task)[name] == before[name]
     again = results(task)["linear_1"]
@@ -255,3 +265,51 @@ def test_results_that_are_written_stay_when_a_later_one_is_stopped(study, monkey
     task.perform()
     assert times(task)["linear_1"] == before["linear_1"]
     assert not list(folder.glob("*.state"))
+
+
+def test_base_is_evaluated_with_every_seed_into_one_file(study):
+    content = study.model_dump(mode="json")
+    content["seeds"] |= {"evaluation": [0, 1], "continuation": [0, 1]}
+    seeded = Study.model_validate(content)
+    names = ("linear_1", "knn")
+    plain_values, values = (decided_by(made, BASE, "linear_1") for made in (study, seeded))
+    assert plain_values["paradigms"]["linear_1"]["evaluation"] == {"seeds": [0]}
+    assert values["paradigms"]["linear_1"]["evaluation"] == {"seeds": [0, 1], "same_order": False}
+    # what draws nothing does not care
+    assert decided_by(study, BASE, "knn") == decided_by(seeded, BASE, "knn")
+    assert decided_by(study, ARM, "linear_1") != decided_by(seeded, ARM, "linear_1")
+    assert study.result_path(BASE, names[0]) == seeded.result_path(BASE, names[0])
+
+
+def under_seeds(*seeds, names=("linear_1", "embeddings")):
+    """The task of the smoke study with these evaluation seeds."""
+    text = Path("studies/smoke.yaml").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("seeds: ")]
+    made = change(line, f"seeds: {{continuation: [0, 1], evaluation: {list(seeds)}}}")
+    return task_of(made, names)
+
+
+def test_more_evaluation_seeds_join_those_that_are_there(study, monkeypatch):
+    under_seeds(0, 1).perform()
+    whole = results(under_seeds(0, 1))["linear_1"]
+    shutil.rmtree("results/smoke/evaluations")
+    under_seeds(0).perform()
+    few = results(under_seeds(0))
+    scored = watched(monkeypatch)
+    more = under_seeds(0, 1)
+    more.perform()
+    assert scored == [("linear_1", 1)]
+    found = results(more)
+    assert found["linear_1"]["scores"] == whole["scores"]
+    assert found["linear_1"]["details"] == whole["details"]
+    assert found["linear_1"]["decided_by"] == whole["decided_by"]
+    assert found["linear_1"]["wall_seconds"] > few["linear_1"]["wall_seconds"]
+    assert found["embeddings"] == few["embeddings"]
+    # who asks for fewer again has them
+    assert under_seeds(0).digest() == more.digest()
+    expect_results(load_study("smoke"), map(Path, more.outputs.values()))
+    # other values: nothing of it counts
+    other = change("label_seeds: [0, 1]", "label_seeds: [3]")
+    assert decided_by(other, BASE, "linear_1")["paradigms"]["linear_1"]["evaluation"] == {
+        "seeds": [0]
+    }

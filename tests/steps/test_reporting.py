@@ -180,6 +180,7 @@ def moves(study, *changes):
         ("bases.vicreg.label", "another"),
         ("bases.vicreg.continued.epochs", 2),
         ("sweep.seeds", [7]),
+        ("extended", False),
         ("seeds.continuation", [0]),
         ("separability.arms", ["base"]),
         ("tables.table1.published", None),

@@ -51,7 +51,9 @@ def test_backbones_that_fit(backbone, tmp_path):
 def test_maps_that_spatial_features_need():
     pytest.importorskip("timm")
     content = load_study(str(STUDIES / "fashion.yaml")).model_dump(mode="json")
-    content["paradigms"]["svm"] = {"kind": "svm", "label": "SVM", "protocol": {}}
+    protocol = {"epochs": 1, "learning_rates": [0.1]}
+    spatial = {"views": {"size": 28}, "spatial": True, "protocol": protocol}
+    content["paradigms"]["spatial"] = {"kind": "linear", "label": "2 x 2", **spatial}
     for backbone, message in {
         "timm:lcnet_035": "gives no map of features",
         "timm:resnet18": "gives a map of 1 x 1 for images of 28 x 28 pixels",

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from e2mc.study import (
     Study,
     StudyError,
     load_config,
+    load_stages,
     load_study,
     read_config,
 )
@@ -311,11 +313,11 @@ def test_formats_in_the_schema_are_those_of_the_code():
 def test_own_normalisation_and_learning_rate(tmp_path):
     content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
     content["bases"]["vicreg"]["normalisation"] = {"mean": [0.5], "std": [0.25]}
-    content["arms"]["continued-slow"] = {"label": "slow", "lr": 1.0e-5}
+    content["arms"]["continued-slow"] = {"label": "slow", "lr_factor": 0.05}
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(content))
     study = load_study(str(tmp_path / "changed.yaml"))
     slow = study.training_spec(Run("vicreg", "continued-slow", 0, 0))
-    assert slow.optimizer.lr == 1e-5 and slow.optimizer.weight_decay == 1e-4
+    assert slow.optimizer.lr == pytest.approx(1e-5) and slow.optimizer.weight_decay == 1e-4
     assert slow.normalisation.std == (0.25,)
     assert study.training_spec(Run("simsiam", "continued", 0, 0)).normalisation.std == (0.353,)
 
@@ -427,10 +429,12 @@ def test_yaml_that_would_be_taken_otherwise(tmp_path, old, new, message):
 
 def test_anchors_and_merges_go_on_working(tmp_path):
     old = '    {label: "E2MC, 3 epochs", variant_of: e2mc,'
-    new = "    {<<: [&a {label: x, lr: 0.1}, {label: y}], <<: *a, label: z, variant_of: e2mc,"
+    new = (
+        "    {<<: [&a {label: x, lr_factor: 0.1}, {label: y}], <<: *a, label: z, variant_of: e2mc,"
+    )
     study = load_study(changed(tmp_path, old, new))
     arm = study.arms["e2mc-epochs-3"]
-    assert (arm.label, arm.lr, arm.epochs) == ("z", 0.1, 3)
+    assert (arm.label, arm.lr_factor, arm.epochs) == ("z", 0.1, 3)
     # what overrides a merged key stands once; merging it again into a third is no repetition
     assert study.bases["swav_long"].label == "SwAV (long)"
 
@@ -612,6 +616,60 @@ def test_window_fits_the_images_on_disk():
     assert paper.data.training_count == images.train - images.validation
     recipe = paper.bases["vicreg"].continued
     last = paper.data.training_count % recipe.batch_size
-    assert not recipe.drop_last and recipe.augmentation_streams == 2 and last == 143
-    with pytest.raises(ValueError, match="a window of 200 .*has 144"):
+    assert not recipe.drop_last and recipe.augmentation_streams == 1 and last == 143
+    with pytest.raises(ValueError, match="a window of 200 .*has 143"):
         Study.model_validate(content_of("paper", change))
+
+
+def test_stages_share_a_folder_and_their_jobs():
+    paper, *_ = stages = [load_study("paper"), *load_stages(load_study("paper"))]
+    assert [stage.name for stage in stages[1:]] == list(paper.stages)
+    run = Run("swav_800", "e2mc", 0, 0)
+    for stage in stages:
+        assert stage.folder == "paper" and stage.root == Path("results/paper")
+        assert stage.result_path(run, "linear_1") == paper.result_path(run, "linear_1")
+        # a job of other outputs would be done again
+        assert stage.evaluation_jobs() == paper.evaluation_jobs()
+        assert stage.training_spec(run) == paper.training_spec(run)
+    assert load_study("fashion").folder == "fashion" and load_stages(load_study("fashion")) == []
+
+
+def test_stages_lie_beside_a_study_that_is_a_file(tmp_path):
+    for name in ("paper", "paper-first"):
+        (tmp_path / f"{name}.yaml").write_bytes(Path(f"studies/{name}.yaml").read_bytes())
+    path = tmp_path / "paper.yaml"
+    path.write_text(re.sub("^stages: .*$", "stages: [paper-first]", path.read_text(), flags=re.M))
+    [first] = load_stages(load_study(str(path)))
+    assert (first.source, first.name) == (str(tmp_path / "paper-first.yaml"), "paper-first")
+
+
+def test_passes_of_their_own_are_jobs_of_their_own_on_disk():
+    paper = load_study("paper")
+    jobs = paper.evaluation_jobs()
+    assert jobs["evaluate_frozen_linear_1"] == ("linear_1", "linear_10")
+    assert jobs["evaluate_frozen_linear_100"] == ("linear_100",)
+    assert jobs["evaluate_frozen_voc07"] == ("voc07_map",)
+    in_memory = load_study("fashion").evaluation_jobs()
+    assert not any(name.startswith("evaluate_frozen_") for name in in_memory)
+
+
+def test_rates_of_the_paper_are_those_its_bases_ended_with():
+    paper = load_study("paper")
+    rates = {
+        base: [
+            paper.training_spec(Run(base, arm, 0, 0)).optimizer.lr
+            for arm in ("continued", "e2mc-short", "continued-short-x10", "continued-short-x100")
+        ]
+        for base in paper.bases
+    }
+    ended = {"vicreg": 4e-4, "swav_400": 6e-4, "swav_800": 6e-4, "simsiam": 2.5e-5}
+    for base, lr in ended.items():
+        assert rates[base] == pytest.approx([lr, lr, 10 * lr, 100 * lr])
+    fast = paper.training_spec(Run("simsiam", "continued-short-x100", 0, 0))
+    assert fast.optimizer.group_lr == {"predictor": 0.1}
+
+
+def test_an_arm_may_be_compared_with_the_base():
+    arm = {"label": "short", "reference": "base"}
+    content = content_of("fashion", lambda content: content["arms"].update(short=arm))
+    assert Study.model_validate(content).arms["short"].reference == "base"

@@ -36,6 +36,14 @@ def test_the_last_smaller_batch_is_left_out(spec):
     assert [len(batch.indices) for batch in order.from_step(0)] == [16] * 8
 
 
+def test_length_in_steps(spec):
+    order = BatchOrder(replace(spec, epochs=None, steps=6), IMAGES)
+    assert (order.steps_per_epoch, order.total_steps, order.epochs) == (4, 6, 2)
+    of_epochs = list(BatchOrder(spec, IMAGES).from_step(0))[:6]
+    for expected, found in zip(of_epochs, order.from_step(0), strict=True):
+        assert torch.equal(expected.indices, found.indices) and expected.seed == found.seed
+
+
 @pytest.mark.parametrize("first", [1, 4, 6])
 def test_a_resumed_run_takes_what_the_whole_one_takes(spec, first):
     order = BatchOrder(spec, IMAGES)

@@ -66,8 +66,10 @@ def test_resumed_run_goes_on_in_its_log(images, tmp_path, monkeypatch):
         pretrain(SPEC, images, tmp_path / "c.pt", state_every=2, loggers=["tensorboard"])
     monkeypatch.setattr(loop._Training, "advance", advance)
     pretrain(SPEC, images, tmp_path / "c.pt", state_every=2, loggers=["tensorboard"])
-    assert [step for step, _ in scalars(tmp_path / "tensorboard")["loss"]] == [1, 2, 3, 4, 5, 6]
-    seconds = [float(r["seconds"]) for r in csv.DictReader((tmp_path / "training.csv").open())]
+    found = scalars(tmp_path / "c-tensorboard")["loss"]
+    assert [step for step, _ in found] == [1, 2, 3, 4, 5, 6]
+    rows = list(csv.DictReader((tmp_path / "c-training.csv").open()))
+    seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[-1] > 0
 
 
@@ -108,7 +110,7 @@ def test_wandb_gets_every_row_under_one_identity(images, tmp_path, monkeypatch):
 
 
 def test_an_unknown_logger_is_named(tmp_path):
-    opened = open_loggers(["mlflow"], tmp_path, what="a run", done=0, spec={})
+    opened = open_loggers(["mlflow"], tmp_path / "a.pt", what="a run", done=0, spec={})
     with pytest.raises(ValueError, match="logger 'mlflow' does not exist, expected one of"), opened:
         pass
 

@@ -226,9 +226,8 @@ def test_arms_of_one_seed_see_the_same_views(images):
             assert not torch.equal(first, different)
 
 
-def test_micro_batches_make_one_step_and_are_announced(images, capsys):
+def test_micro_batches_make_one_step(images):
     run = loop._Training(spec_of(micro_batches=2), images, None, "cpu")
-    assert "in parts of 8" in capsys.readouterr().err
     assert [len(indices) for indices, _ in itertools.islice(run.views(), 2)] == [8, 8]
     before = run.method.state_dict()["backbone.stem.0.weight"].clone()
     run.advance(run.views())
@@ -305,6 +304,39 @@ def test_restored_optimizer_keeps_the_new_settings(images, tmp_path):
     assert moments and all(moment.abs().sum() > 0 for moment in moments)
     fresh = loop._Training(dataclasses.replace(spec, restore_optimizer=False), images, start, "cpu")
     assert not fresh.optimizer.state
+
+
+def test_length_in_steps_is_that_of_as_many_epochs(images, tmp_path):
+    """And 5 steps, within an epoch of 4, end where the cosine does."""
+    for name, length in (("epochs", {}), ("whole", {"steps": 8}), ("part", {"steps": 5})):
+        spec = spec_of(epochs=None, **length) if length else spec_of()
+        pretrain(spec, images, tmp_path / f"{name}.pt")
+    assert same(weights(tmp_path / "epochs.pt"), weights(tmp_path / "whole.pt"))
+    assert load_checkpoint(tmp_path / "part.pt").epochs == 2
+    rates = [float(row["lr"]) for row in logged(tmp_path / "part-training.csv")]
+    assert len(rates) == 5 and rates == sorted(rates, reverse=True) and rates[-1] < 2e-4
+
+
+def test_runs_in_one_folder_leave_each_other_alone(images, tmp_path):
+    for name, rate in (("a", 1e-3), ("b", 1e-2)):
+        spec = spec_of(epochs=1, optimizer=OptimizerSpec("adamw", lr=rate))
+        pretrain(spec, images, tmp_path / f"{name}.pt", measure=embedding_scale)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}{end}" for name in "ab" for end in (".pt", "-training.csv", "-information.csv")
+    }
+    for name, rate in (("a", 1e-3), ("b", 1e-2)):
+        assert float(logged(tmp_path / f"{name}-training.csv")[0]["lr"]) == rate
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_quiet_run_says_nothing(micro_batches, images, tmp_path, capsys):
+    spec = spec_of(epochs=1, micro_batches=micro_batches)
+    pretrain(spec, images, tmp_path / "said.pt")
+    said = capsys.readouterr().err
+    assert "pre-training: step 4 of 4" in said
+    assert ("in parts of 8" in said) == (micro_batches == 2)
+    pretrain(spec, images, tmp_path / "quiet.pt", quiet=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_loss_that_is_not_finite_stops_the_run(images, tmp_path):
@@ -486,6 +518,6 @@ def test_a_word_on_fresh_heads(fresh, warmup, images, tmp_path, capsys):
     provenance = {"own": "a" * 64, "fresh": ["projector"] if fresh else []}
     start = dataclasses.replace(start, provenance=provenance)
     capsys.readouterr()
-    loop._Training(spec_of(head_warmup_epochs=warmup), images, start, "cpu")
+    pretrain(spec_of(head_warmup_epochs=warmup), images, tmp_path / "next.pt", start=start)
     said = "weights of projector are fresh, and will pull" in capsys.readouterr().err
     assert said == (fresh and not warmup)

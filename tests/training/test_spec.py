@@ -6,11 +6,26 @@ from e2mc.training.spec import Component
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"epochs": -3}, {"batch_size": 1}, {"micro_batches": 0}]
+    "change",
+    [
+        {"epochs": 0},
+        {"epochs": -3},
+        {"batch_size": 1},
+        {"micro_batches": 0},
+        {"steps": 0, "epochs": None},
+    ],
 )
 def test_bad_specs_are_refused(spec, change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be at least"):
         replace(spec, **change)
+
+
+@pytest.mark.parametrize(
+    ("length", "found"), [({"steps": 5}, "epochs 2 and steps 5"), ({"epochs": None}, "none")]
+)
+def test_length_is_in_epochs_or_in_steps(spec, length, found):
+    with pytest.raises(ValueError, match=f"one of epochs and steps, found {found}: leave"):
+        replace(spec, **length)
 
 
 @pytest.mark.parametrize("name", ["micro_batches", "augmentation_streams"])
@@ -25,7 +40,12 @@ def test_criterion_named_twice_is_refused(spec):
         replace(spec, criteria=criteria)
 
 
-@pytest.mark.parametrize("epochs", [-1, 2, 3])
+def test_a_warm_up_is_not_negative(spec):
+    with pytest.raises(ValueError, match="head_warmup_epochs must be at least 0, found -1"):
+        replace(spec, head_warmup_epochs=-1)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
 def test_a_warm_up_that_leaves_nothing_is_refused(spec, epochs):
     with pytest.raises(ValueError, match=f"must leave some of the 2 epochs to .* found {epochs}"):
         replace(spec, head_warmup_epochs=epochs)

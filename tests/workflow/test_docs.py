@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from e2mc.cli import main, make_parser
 from e2mc.reporting.layout import signed
@@ -28,16 +29,6 @@ EXTENDING = (
 )
 # data that are not here
 NOT_HERE = {"check-data", "download", "convert"}
-
-
-def blocks(page, language):
-    """Fenced blocks of a page in a language; "" for those without one."""
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [
-        re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
-        for indent, name, text in found
-        if name == language
-    ]
 
 
 def commands(page):
@@ -80,6 +71,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
         if getattr(options, "study", None) == "paper" and NOT_HERE & {*words}:
             return
         monkeypatch.chdir(request.getfixturevalue("copy_of_finished").folder)
+        if words[0] == "estimate" and "--rate" not in words:
+            # it would measure for minutes, which tests/cli/test_measuring.py does in seconds
+            kinds = ("vicreg", "swav", "simsiam", "features", "fine-tuning")
+            words += ["--rate", *(f"{kind}=900" for kind in kinds)]
         if getattr(options, "study", None) == "fashion":
             words += ["--study", "smoke"]  # the same, in seconds
         if getattr(options, "launcher", "local") == "slurm":
@@ -97,7 +92,10 @@ def test_command_runs(command, request, monkeypatch, capsys):
         assert command == ". .venv/bin/activate", f"no test knows how to run {command}"
 
 
-@pytest.mark.parametrize("page", [REPOSITORY / "README.md", *PAGES[3:]], ids=lambda page: page.name)
+LINKING = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import trees
-import yaml
-from checkouts import expect_recorded
+from checkouts import count_jobs, expect_recorded
 
 from e2mc.steps.data import index_task
 from e2mc.study import load_study, read_config
@@ -19,21 +17,7 @@ STUDY = "studies/on-disk.yaml"
 
 def with_images(checkout):
     """Adds the study, the generated images and their folders to a checkout."""
-    folder = checkout.folder
-    (folder / STUDY).write_bytes((Path(__file__).parent / "on_disk.yaml").read_bytes())
-    trees.imagenet(folder / "images/imagenet", train=12)
-    trees.inaturalist(folder / "images/inat")
-    trees.voc(folder / "images/voc")
-    (folder / "lists").mkdir()
-    trees.label_list(folder / "lists/1percent.txt", 4, 2)
-    trees.label_list(folder / "lists/10percent.txt", 4, 4)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["data_folders"] = {
-        "imagenet": "images/imagenet",
-        "inaturalist-2018": "images/inat",
-        "voc2007": "images/voc",
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    trees.study_on_disk(checkout.folder)
     return checkout
 
 
@@ -41,7 +25,7 @@ def with_images(checkout):
 def finished(tmp_path_factory, new_checkout):
     """A checkout in which the study has been run to its tables; tests must not change it."""
     made = with_images(new_checkout(tmp_path_factory.mktemp("on_disk")))
-    done = made.snakemake("--cores", "2", "table1", "sweep", study=STUDY, timeout=600)
+    done = made.snakemake("--cores", "2", "all", "sweep", study=STUDY, timeout=600)
     assert done.returncode == 0, done.stdout[-5000:]
     return made
 
@@ -89,16 +73,31 @@ def test_other_paradigms(finished):
 
 @pytest.mark.slow
 def test_nothing_is_left_to_do(finished):
-    assert finished.jobs("table1", "sweep", study=STUDY) == {}
+    assert finished.jobs("all", "sweep", study=STUDY) == {}
+
+
+@pytest.mark.slow
+def test_figures_do_without_what_is_left_out(finished):
+    figures = finished.folder / ROOT / "figures"
+    assert (figures / "spectrum.png").exists() and not (figures / "separability.png").exists()
+
+
+def test_measurement_that_takes_more_images_is_left_out_with_a_word(checkout):
+    with_images(checkout)
+    plan = checkout.plan("all", study=STUDY)
+    sentence = "leaves separability out: random labelings of 128 dimensions take 320 test images"
+    assert sentence in plan and "measure" in count_jobs(plan)
+    asked = checkout.snakemake("--dry-run", "separability", study=STUDY)
+    assert asked.returncode != 0 and sentence in asked.stdout
 
 
 def test_each_data_set_is_evaluated_by_a_job_of_its_own(checkout):
     with_images(checkout)
     jobs = checkout.jobs("table1", study=STUDY)
     runs = 3
-    for group in ("images", "inat18", "voc07"):
+    for group in ("linear_1", "inat18_top1", "voc07"):
         assert jobs[f"evaluate_frozen_{group}"] == runs
-    assert "evaluate_frozen_held_out" not in jobs
+    assert not any("held_out" in name for name in jobs)
     assert jobs["index_data"] == 3 and jobs["evaluate_fine_tuned"] == runs
     assert checkout.jobs("check_data", study=STUDY) == {"check_data": 1, "index_data": 4}
 

@@ -28,16 +28,58 @@ def test_default_study_has_the_papers_rows(checkout):
 
 def test_paper_is_planned_whole_on_a_machine_without_the_data(checkout):
     jobs = checkout.jobs("all", study="paper")
-    # 4 bases x (continued, e2mc) x 3 seeds, and 4 rivals x 3 seeds on one of them
+    # 4 bases x (continued, e2mc) x 3 seeds, and 3 rivals x 3 seeds on one of them
     assert jobs["download_base"] == jobs["convert_base"] == 4
-    assert jobs["continue_pretraining"] == 36
-    assert jobs["evaluate_frozen_images"] == 36 + 4
-    # table 2 needs ImageNet alone: its 12 runs are not among these
-    for group in ("evaluate_frozen_inat18", "evaluate_frozen_voc07", "evaluate_fine_tuned"):
-        assert jobs[group] == 28
+    assert jobs["continue_pretraining"] == 33
+    assert jobs["evaluate_frozen_linear_1"] == jobs["evaluate_frozen_linear_100"] == 33 + 4
+    # bases and E2MC, as the paper; not SimSiam's semi-supervised ones
+    assert jobs["evaluate_frozen_inat18_top1"] == jobs["evaluate_frozen_voc07"] == 4 + 12
+    assert jobs["evaluate_fine_tuned"] == 3 + 9
     assert jobs["index_data"] == 3
-    assert "evaluate_frozen_held_out" not in jobs and "pretrain_base" not in jobs
-    assert checkout.jobs("sweep", study="paper")["evaluate_frozen_held_out"] == 30
+    held_out = "evaluate_frozen_linear_1_held_out"
+    assert held_out not in jobs and "pretrain_base" not in jobs
+    # 4 bases x (base, 3 rates, 4 weights), and 6 candidates of the rivals
+    assert checkout.jobs("sweep", study="paper")[held_out] == 4 * 8 + 6
+    assert checkout.jobs("sweep_rates", study="paper")[held_out] == 4 * 4
+
+
+def test_stages_of_the_paper_make_what_their_names_say(checkout):
+    first = checkout.jobs(study="paper-first")
+    assert first["first"] == 1 and "separability" not in first
+    assert (first["continue_pretraining"], first["evaluate_frozen_linear_1"]) == (2, 3)
+    assert not {"evaluate_frozen_linear_100", "evaluate_fine_tuned"} & first.keys()
+    criteria = checkout.jobs(study="paper-criteria")
+    assert criteria == checkout.jobs("criteria", study="paper") | {"all": 1}
+    curves = checkout.jobs(study="paper-convergence")
+    assert (curves["convergence"], curves["continue_pretraining"]) == (1, 6 * 3)
+    er = checkout.jobs(study="paper-er")
+    assert er["pretrain_base"] == er["evaluate_frozen_linear_100"] == 16
+    assert er["information"] == er["stability"] == 1 and "continue_pretraining" not in er
+
+
+@pytest.mark.parametrize(
+    ("study", "target", "sentence"),
+    [
+        ("paper", "er", "study paper has no information: add the key to its file"),
+        ("paper", "stability", "study paper has no stability: add the key to its file"),
+        ("fashion", "criteria", "study fashion has no table criteria: add it under `tables`"),
+        ("fashion", "sweep_rates", "study fashion has no rates in its sweep: add the key sweep."),
+        ("er", "convergence", "study er has no convergence: add the key to its file"),
+    ],
+)
+def test_a_target_that_a_study_has_not_is_one_sentence(study, target, sentence, checkout):
+    done = checkout.snakemake("--dry-run", target, study=study)
+    assert done.returncode == 1
+    assert sentence in done.stdout and "Traceback" not in done.stdout
+
+
+def test_targets_that_there_are_not(checkout):
+    path = checkout.folder / "studies/paper-first.yaml"
+    path.write_text(path.read_text().replace("[first]", "[frist]"))
+    done = checkout.snakemake("--dry-run", study="paper-first")
+    assert done.returncode == 1
+    assert "targets: table or figure 'frist' does not exist, expected one of" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 BAD_STUDIES = [

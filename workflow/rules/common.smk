@@ -8,21 +8,21 @@ from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
+from e2mc.cli.estimate import price
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
-from e2mc.errors import ExpectedError
+from e2mc.errors import ExpectedError, InputError
 from e2mc.reporting import made, parts, report_targets
 from e2mc.steps.checkpoints import base_checkpoint, conversion_task, download_task
 from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_task, to_score
-from e2mc.steps.reporting import part_task, report_task
+from e2mc.steps.reporting import part_task, report_path, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (
     BASE_ARM,
     OnDisk,
     ReleasedCheckpoint,
     Run,
-    StudyError,
     load_config,
     load_study,
 )
@@ -59,7 +59,9 @@ DAG.bfs = downstream
 try:
     CONFIG = load_config(config)
     STUDY = load_study(CONFIG.study)
-except StudyError as error:
+    PARTS = parts(STUDY)
+    MADE = {full: made(STUDY, full=full) for full in (False, True)}
+except InputError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = STUDY.root
@@ -82,7 +84,6 @@ ON_IMAGES = (
     if ON_DISK and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
-PARTS = parts(STUDY)
 MOST_VALUES = 250  # that Snakemake compares one by one
 
 
@@ -216,7 +217,9 @@ def scoring(paradigms):
 
     def task(wildcards):
         run = run_of(wildcards)
-        return evaluation_task(STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device)
+        return evaluation_task(
+            STUDY, run, paradigms, checkpoint_of(run), device=CONFIG.device, keep=CONFIG.keep
+        )
 
     return once(task)
 
@@ -227,8 +230,8 @@ def scored(paradigms):
 
 
 def dataset_folder(dataset):
-    """Where the files of a data set are, from config.yaml; None where it does not say."""
-    return CONFIG.data_folders.get(STUDY.data.sets[dataset].format)
+    """Where the files of a data set are; None where nothing says so."""
+    return CONFIG.folder(STUDY.data.sets[dataset])
 
 
 def making(name):
@@ -271,12 +274,16 @@ def stop(sentence):
     """The input of a target that the study does not have."""
 
     def missing(wildcards):
-        raise WorkflowError(sentence)
+        # of an exception Snakemake would show the lines of these files too
+        logger.error(sentence)
+        raise SystemExit(1)
 
     return missing
 
 
 onstart:
+    if ON_DISK:
+        logger.info(price(STUDY, CONFIG.keep))
     if SUBMITS:
         forward_signals()
 

@@ -1,3 +1,6 @@
+for sentence in STUDY.left_out.values():
+    logger.warning(sentence)
+
 for part in present(PARTS).values():
 
     rule:
@@ -44,9 +47,9 @@ for target, full in {"report": False, "full_report": True}.items():
             target
         input:
             rules.all.input,
-            files_of(made(STUDY, full=full)),
+            files_of(MADE[full]),
         output:
-            html=ROOT / f"{target}.html",
+            html=report_path(STUDY, full),
         log:
             ROOT / f"logs/{target}.log",
         conda:

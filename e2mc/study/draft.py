@@ -1,0 +1,184 @@
+"""The study file for somebody's model and images, as ``e2mc improve`` writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2mc.checkpoints.keys import KeyMap
+
+BASE, ARM = "model", "e2mc"  # the model, and what is judged
+STEPS = 100  # of a continued run, at least
+EPOCHS = 10  # of a continued run, at most; the paper's number
+BATCHES = 16  # of an epoch, at least, where a batch can be that small
+LARGEST_BATCH, SMALLEST_BATCH = 256, 64
+HELD_OUT = 0.1  # of the training images, on which every choice is made
+FEW = 10  # labelled images per class that are few, at least
+NEIGHBOURS = (20, 10)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model and of images.
+
+    Attributes:
+        name: of the study.
+        model: file of the weights.
+        keys: where they are in it.
+        backbone: name of the network.
+        folder: of the images.
+        format: of that folder.
+        classes, train, test: how many there are.
+        size: side at which the images are looked at, in pixels.
+        mean, std: of the images that the model was made for, of pixels in [0, 1].
+    """
+
+    name: str
+    model: Path
+    keys: KeyMap
+    backbone: str
+    folder: Path
+    format: str
+    classes: int
+    train: int
+    test: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def validation(self) -> int:
+        """Training images to hold out: a tenth, and one of each class at least."""
+        return max(self.classes, round(HELD_OUT * self.train))
+
+    @property
+    def batch_size(self) -> int:
+        """The largest power of two that leaves ``BATCHES`` to an epoch, within limits."""
+        possible = 2 ** int(math.log2(max(1, (self.train - self.validation) // BATCHES)))
+        return min(LARGEST_BATCH, max(SMALLEST_BATCH, possible))
+
+    @property
+    def epochs(self) -> int:
+        """As few as give ``STEPS``, but no more than ``EPOCHS``."""
+        steps = max(1, (self.train - self.validation) // self.batch_size)
+        return min(EPOCHS, math.ceil(STEPS / steps))
+
+    @property
+    def few(self) -> float | None:
+        """The share of the labels that is few; None where all of them are few."""
+        per_class = (self.train - self.validation) / self.classes
+        shares = [share for share in (0.01, 0.1) if share * per_class >= FEW]
+        if shares:
+            return shares[0]
+        return None if per_class < 2 * FEW else round(FEW / per_class, 3)
+
+
+def draft(facts: Facts, weights: Mapping[str, float], *, epochs: int | None = None) -> str:
+    """A commented study file: the model as it is, continued, and continued with E2MC.
+
+    Args:
+        facts: what is known.
+        weights: arguments of E2MC, by the rule for a first weight.
+        epochs: of the continued runs; None: as many as the images ask for.
+    """
+    few, size = facts.few, facts.size
+    columns = ["knn", *(["linear_few"] if few else []), "linear_all"]
+    blur = [0.1, round(max(0.5, 2.0 * size / 224), 2)]
+    neighbours = [k for k in NEIGHBOURS if k <= facts.train - facts.validation]
+    return f"""\
+# Written by `e2mc improve`; yours to change.
+# Run again with: snakemake --cores 2 --config study={facts.name}
+name: {facts.name}
+title: {_text(f"{facts.model.name} on {facts.folder.name}")}
+data:
+  dataset: on-disk
+  # of the images that the model was made for
+  normalisation: &images {{mean: {_list(facts.mean)}, std: {_list(facts.std)}}}
+  sets:
+    images:
+      format: {facts.format}
+      folder: {_text(facts.folder)}
+      # counted; a folder that has changed stops the run
+      classes: {facts.classes}
+      train: {facts.train}
+      test: {facts.test}
+      validation: {facts.validation}  # of the training images, held out for every choice
+      view: {{size: {size}, resize: {round(size * 8 / 7)}, crop: true}}
+      normalisation: *images
+backbone: {_text(facts.backbone)}
+bases:
+  {BASE}:
+    label: {_text(facts.model.stem)}
+    # no head: z is the feature, and the loss keeps it near that of the model as it was
+    method: {{name: anchor}}
+    views:
+      - {{size: {size}, count: 2, crop_scale: [0.2, 1.0], jitter: 0.8, brightness: 0.4,
+         contrast: 0.4, saturation: 0.2, hue: 0.1, grayscale: 0.2, blur: 0.5, blur_sigma: {blur}}}
+    checkpoint:
+      kind: own
+      path: {_text(facts.model)}
+      keys: {_keys(facts.keys)}
+    continued:
+      optimizer: {{name: adamw, lr: 1.0e-4, weight_decay: 1.0e-4}}
+      schedule: {{name: cosine}}
+      epochs: {epochs or facts.epochs}
+      batch_size: {facts.batch_size}
+arms:
+  continued: {{label: continued}}
+  # weights by the rule for a first weight: a start, no optimum
+  {ARM}: {{label: + E2MC, criterion: e2mc, params: {_mapping(weights)}}}
+seeds: {{continuation: [0, 1, 2]}}
+paradigms:
+  # on whitened features too: the control that costs no training
+  knn: {{kind: knn, label: k-NN, features: [raw, whitened], protocol: {{k: {neighbours}}}}}
+{_few(few)}\
+  linear_all:
+    {{kind: linear, label: linear, fraction: 1.0, protocol:
+      {{epochs: 20, learning_rates: [0.01, 0.03, 0.1, 0.3, 1.0], validate_every: 10}}}}
+separability: {{base: {BASE}, arms: [base, continued, {ARM}]}}
+tables:
+  table1:
+    title: {_text(f"{facts.model.name}, continued with and without E2MC")}
+    rows: [{{base: {BASE}, arms: [base, continued, {ARM}]}}]
+    columns: [{", ".join(columns)}]
+"""
+
+
+def _few(share: float | None) -> str:
+    if share is None:
+        return ""
+    label = _text(f"linear {100 * share:g} %")
+    return f"""\
+  linear_few:
+    {{kind: linear, label: {label}, fraction: {share}, label_seeds: [0, 1, 2], protocol:
+      {{epochs: 60, learning_rates: [0.003, 0.01, 0.03, 0.1, 0.3, 1.0], validate_every: 20}}}}
+"""
+
+
+def _text(value: Any) -> str:
+    """A text in quotes, which YAML reads as it stands; JSON is a part of YAML."""
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"
+
+
+def _mapping(values: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{key}: {float(f'{value:.2g}')}" for key, value in values.items()) + "}"
+
+
+def _keys(keys: KeyMap) -> str:
+    written = {"entry": keys.entry, "prefixes": keys.prefixes, "drop": list(keys.drop)}
+    return json.dumps({key: value for key, value in written.items() if value}, ensure_ascii=False)
+
+
+def name_of(model: Path, images: Path) -> str:
+    """A name for the study of a model and a folder."""
+    words = re.findall(r"[a-z0-9]+", f"{images.name}-{model.stem}".lower())
+    return "-".join(words) or "mine"
