@@ -242,6 +242,8 @@ class _Training:
     ) -> tuple[bool, dict[str, Tensor]]:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
         epoch, position = divmod(self.step, self.order.steps_per_epoch)
+        if self.spec.head_warmup_epochs:
+            self.method.backbone.train(not self.warming_up)
         if position == 0:
             self.begin_epoch(epoch)
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
@@ -254,8 +256,6 @@ class _Training:
                     self.order.total_steps,
                 )
         self.optimizer.zero_grad(set_to_none=True)
-        if self.spec.head_warmup_epochs:
-            self.method.backbone.train(not self.warming_up)
         parts = []
         try:
             for last in [False] * (self.spec.micro_batches - 1) + [True]:
