@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def checkpoint_commands(commands: Any) -> None:
-    """checkpoint download, convert, inspect."""
-    group = commands.add_parser("checkpoint", help="download, convert or inspect checkpoint files")
+    """checkpoint download, convert, inspect, export."""
+    group = commands.add_parser(
+        "checkpoint", help="download, convert, inspect or export checkpoint files"
+    )
     actions = group.add_subparsers(required=True, metavar="ACTION")
     download = add(
         actions,
@@ -54,6 +56,28 @@ def checkpoint_commands(commands: Any) -> None:
         "e2mc checkpoint inspect checkpoints/fashion/vicreg-base0.pt",
     )
     inspect.add_argument("file", type=Path)
+    export = add(
+        actions,
+        "export",
+        _export,
+        "write a checkpoint's weights for timm, torchvision or a method's official code, with a "
+        "model card",
+        "e2mc checkpoint export checkpoints/fashion/vicreg-base0.pt vicreg.safetensors",
+    )
+    export.add_argument("file", type=Path, help="a checkpoint of this package")
+    export.add_argument(
+        "output", type=Path, help="the file to write, .safetensors or .pth; the card is .md"
+    )
+    export.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help="timm, torchvision, vicreg, swav, simsiam or e2mc (that which the model came from)",
+    )
+    export.add_argument("--study", help="whose checkpoint it is: its scores go into the card")
+    export.add_argument("--force", action="store_true", help="replace files that are there")
+    export.add_argument(
+        "--push", metavar="REPOSITORY", help="also upload both to this repository of the hub"
+    )
 
 
 def _download(options: argparse.Namespace) -> Reply:
@@ -129,6 +153,23 @@ def _inspect(options: argparse.Namespace) -> Reply:
     found = inspect_checkpoint(options.file)
     lines = [f"{name:14} {_in_words(value)}" for name, value in found.items()]
     return Reply("\n".join(lines), found)
+
+
+def _export(options: argparse.Namespace) -> Reply:
+    from e2mc.steps.export import export_checkpoint, push
+    from e2mc.study import load_study
+
+    done = export_checkpoint(
+        options.file,
+        options.output,
+        format=options.format,
+        study=None if options.study is None else load_study(options.study),
+        force=options.force,
+    )
+    if options.push is not None:
+        push(done, options.push)
+    text = f"{done.weights}: format {done.format}, SHA-256 {done.sha256}\n{done.card}"
+    return Reply(text, {key: str(value) for key, value in asdict(done).items()})
 
 
 def _in_words(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from e2mc.distributed import Group, all_reduce_sum
+from e2mc.distributed import Group, all_reduce_sum, world_size
 from e2mc.errors import expect_integer, expect_number
 from e2mc.methods.base import (
     Batches,
@@ -125,7 +125,7 @@ class Anchor(Method):
                 count += len(found)
                 total += found.sum(dim=0)
                 squares += found.square().sum(dim=0)
-            seen += len(views[0])
+            seen += len(views[0]) * world_size(self.group)
             if seen >= self.images:
                 break
         count, total, squares = (all_reduce_sum(x, self.group) for x in (count, total, squares))

@@ -26,7 +26,7 @@ def training_values(study: Study, run: Run) -> dict[str, Any]:
 
     Raises InputError for a base without a pretraining recipe.
     """
-    spec = dataclasses.asdict(study.training_spec(run))
+    spec = study.training_spec(run).values()
     del spec["steps"]  # the length of a study's run is in epochs
     values = {
         **spec,

@@ -89,6 +89,11 @@ def expect_buildable(method: Component) -> None:
     _built(method)
 
 
+def has_heads(method: Component) -> bool:
+    """Whether a method learns anything besides the backbone."""
+    return any(parameter.requires_grad for parameter in _built(method).parameters())
+
+
 def normalises_batches(method: Component) -> bool:
     """Whether the heads of a method have batch normalisation, which takes two images to train."""
     return any(isinstance(module, BatchNorm1d) for module in _built(method).modules())

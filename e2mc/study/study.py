@@ -25,7 +25,12 @@ from e2mc.evaluation.paradigm import Column, Paradigm
 from e2mc.evaluation.separability import Separability
 from e2mc.methods import METHODS
 from e2mc.models import check_backbone, feature_dim, model_normalisation
-from e2mc.study.arguments import checked_arguments, expect_buildable, normalises_batches
+from e2mc.study.arguments import (
+    checked_arguments,
+    expect_buildable,
+    has_heads,
+    normalises_batches,
+)
 from e2mc.study.parts import (
     AnyColumn,
     Arm,
@@ -276,6 +281,11 @@ class Study(Model):
             try:
                 spec = self.training_spec(Run(name, arm, 0, 0))
                 expect_buildable(spec.method)
+                if spec.head_warmup_epochs and not has_heads(spec.method):
+                    raise InputError(
+                        f"head_warmup_epochs is {spec.head_warmup_epochs}, but method "
+                        f"{spec.method.name} has no heads: leave it out"
+                    )
                 for criterion in spec.criteria:
                     create_criterion(criterion.name, **criterion.params)
             except InputError as error:

@@ -101,6 +101,14 @@ def pretrain(
             "criterion are of a part, which is not the step of the whole batch",
             file=sys.stderr,
         )
+    fresh = [] if start is None else start.provenance.get("fresh", [])
+    if says and fresh and not spec.head_warmup_epochs:
+        print(
+            f"the weights of {' and '.join(fresh)} are fresh, and will pull the features to "
+            "wherever they happen to point: head_warmup_epochs in the recipe lets them learn "
+            "first, and method anchor needs none",
+            file=sys.stderr,
+        )
     progress = Progress(
         what, total, done=run.step, unit="images", per_step=spec.batch_size, show=says
     )
@@ -234,6 +242,8 @@ class _Training:
     ) -> tuple[bool, dict[str, Tensor]]:
         """One optimizer step; returns whether to stop, and the loss and its terms."""
         epoch, position = divmod(self.step, self.order.steps_per_epoch)
+        if self.spec.head_warmup_epochs:
+            self.method.backbone.train(not self.warming_up)
         if position == 0:
             self.begin_epoch(epoch)
         for group, rate in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
@@ -265,6 +275,9 @@ class _Training:
             {key: torch.stack([part[key].float() for part in parts]).mean() for key in parts[0]}
         )
         self._check_finite(terms)
+        if self.warming_up:  # gradients are dropped: every rank must have made them
+            for parameter in self.method.backbone.parameters():
+                parameter.grad = None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.method.end_step(self.step / self.order.total_steps)
@@ -277,6 +290,11 @@ class _Training:
             torch.Generator().manual_seed(self.order.seed(epoch, -1)),
             lambda: self._shown(lambda: self.order.all_images(epoch)),
         )
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the heads learn and the backbone rests."""
+        return self.step < self.spec.head_warmup_epochs * self.order.steps_per_epoch
 
     def _losses(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss with gradient, and its terms."""
@@ -291,7 +309,8 @@ class _Training:
             if criterion.views == "global":
                 wanted = wanted[: self.method.global_views]
             added = criterion(*wanted)
-            loss = loss + added.loss
+            if not self.warming_up:
+                loss = loss + added.loss
             terms |= {f"{component.name}/{key}": term for key, term in added.terms.items()}
         terms["embedding_std"] = output.embeddings[0].detach().float().std(dim=0).mean()
         return loss, terms
@@ -338,7 +357,7 @@ class _Training:
 
     def _state_identity(self) -> str:
         start = None if self.start is None else self.start.provenance
-        run = {"spec": asdict(self.spec), "images": len(self.images), "start": start}
+        run = {"spec": self.spec.values(), "images": len(self.images), "start": start}
         return fingerprint({"run": run, "caller": self.identity})
 
     def save(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from e2mc.data.views import Normalisation, ViewRecipe
@@ -39,6 +39,10 @@ class Recipe:
             ``e2mc.data.source.Batch``.
         restore_optimizer: start from the optimizer state of the checkpoint, as VICReg's code does.
         keep_optimizer: write the optimizer's state into the checkpoint, for ``restore_optimizer``.
+        head_warmup_epochs: the first of the epochs, in which heads learn by the method's own loss
+            alone while the backbone rests, its batch statistics too. For heads that are fresh:
+            those of random weights pull the features to wherever they happen to point. Linear
+            probing before fine-tuning (Kumar et al. 2022, arXiv 2202.10054).
     """
 
     optimizer: OptimizerSpec
@@ -51,12 +55,17 @@ class Recipe:
     augmentation_streams: int = 1
     restore_optimizer: bool = False
     keep_optimizer: bool = False
+    head_warmup_epochs: int = 0
 
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name in ("micro_batches", "augmentation_streams"):
             expect_at_least_one(getattr(self, name), name)
+        if self.head_warmup_epochs < 0:
+            raise InputError(
+                f"head_warmup_epochs must be at least 0, found {self.head_warmup_epochs}"
+            )
         if self.batch_size < 2:
             raise InputError(f"batch_size must be at least 2, found {self.batch_size}")
         for name in ("micro_batches", "augmentation_streams"):
@@ -104,7 +113,22 @@ class TrainingSpec(Recipe):
             )
         for name, value in given.items():
             expect_at_least_one(value, name)
+        if self.epochs is not None and self.head_warmup_epochs >= self.epochs:
+            raise InputError(
+                f"head_warmup_epochs must leave some of the {self.epochs} epochs to the backbone, "
+                f"found {self.head_warmup_epochs}"
+            )
         expect_once(component.name for component in self.criteria)
+
+    def values(self) -> dict[str, Any]:
+        """Everything as nested dictionaries; what is younger than old files only if it is used.
+
+        Files that were made before there was such a key say nothing of it, and stay valid.
+        """
+        found = asdict(self)
+        if not self.head_warmup_epochs:
+            del found["head_warmup_epochs"]
+        return found
 
 
 def expect_at_least_one(value: int, name: str) -> None:

@@ -30,6 +30,14 @@ def test_own_backbone_gets_fresh_heads_and_says_so(resnet, tmp_path, capsys, own
     assert not torch.equal(first.model["projector.0.weight"], other.model["projector.0.weight"])
 
 
+def test_a_method_without_heads_has_none_that_are_fresh(resnet, tmp_path, capsys, own):
+    torch.save(resnet.state_dict(), tmp_path / "own.pth")
+    made = own(tmp_path / "own.pth", KeyMap(drop=("fc.",)), method="anchor", method_params={})
+    assert made.provenance["fresh"] == [] and "created fresh" not in capsys.readouterr().err
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(made.load_backbone()(images), resnet.eval()(images))
+
+
 def test_own_prefixes(models, tmp_path, own):
     weights = {
         key.replace("backbone.", "encoder_q."): value

@@ -155,6 +155,19 @@ def test_what_criteria_of_an_arm_may_not_say(arms, message):
         study_with_arms(**{name: {"label": name} | arm for name, arm in arms.items()})
 
 
+def test_methods_without_heads_have_none_to_warm_up():
+    def change(content, method):
+        content["bases"]["vicreg"]["continued"] |= {"epochs": 2, "head_warmup_epochs": 1}
+        content["bases"]["vicreg"]["method"] = method
+
+    vicreg = {"name": "vicreg", "params": {"expander": [8]}}
+    content = content_of("fashion", lambda content: change(content, vicreg))
+    spec = Study.model_validate(content).training_spec(Run("vicreg", "e2mc-epochs-3", 0, 0))
+    assert (spec.epochs, spec.head_warmup_epochs) == (3, 1)
+    with pytest.raises(ValueError, match="is 1, but method anchor has no heads: leave it out"):
+        Study.model_validate(content_of("fashion", lambda c: change(c, {"name": "anchor"})))
+
+
 def test_base_is_trained_by_its_own_recipe(study):
     spec = study.training_spec(Run("vicreg", "base", 3, None))
     assert (spec.epochs, spec.seed, spec.criteria) == (40, 3, ())

@@ -453,3 +453,71 @@ def test_deepcluster_fills_its_bank_with_every_image(images):
     run.advance(run.views())
     assert run.method.bank.shape == (2, 72, 8)
     torch.testing.assert_close(run.method.bank.norm(dim=2), torch.ones(2, 72))
+
+
+def parts(run):
+    """The state of a run's backbone, and of its heads."""
+    state = {key: value.clone() for key, value in run.method.state_dict().items()}
+    backbone = {key: value for key, value in state.items() if key.startswith("backbone.")}
+    return backbone, {key: value for key, value in state.items() if key not in backbone}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"anchor"}))
+def test_heads_warm_up_while_the_backbone_rests(method, images):
+    """Weights and batch statistics; weight decay reaches neither."""
+    spec = spec_of(method, epochs=3, head_warmup_epochs=1)
+    spec = dataclasses.replace(spec, optimizer=OptimizerSpec("adamw", lr=1e-3, weight_decay=0.1))
+    run = loop._Training(spec, images, None, "cpu")
+    views, (backbone, heads) = run.views(), parts(run)
+    for _ in range(run.order.steps_per_epoch):
+        run.advance(views)
+    rested, learnt = parts(run)
+    assert same(rested, backbone) and not same(learnt, heads)
+    run.advance(views)
+    moved, _ = parts(run)
+    assert not any(
+        torch.equal(moved[key], value) for key, value in backbone.items() if "running" in key
+    )
+    assert not same(moved, rested)
+
+
+def test_criteria_wait_for_the_heads(images):
+    """Heads warm up by the method's own loss alone; what a criterion would say is logged."""
+    found = []
+    for criteria in ((), (Component("e2mc", {"entropy_weight": 10.0}),)):
+        run = loop._Training(spec_of(criteria=criteria, head_warmup_epochs=1), images, None, "cpu")
+        views = run.views()
+        for _ in range(run.order.steps_per_epoch):
+            _, terms = run.advance(views)
+        found.append((run, views, terms))
+    (plain, views, terms), (added, other_views, other_terms) = found
+    assert same(plain.method.state_dict(), added.method.state_dict())
+    assert "e2mc/entropy" in other_terms and other_terms["loss"] == terms["loss"]
+    plain.advance(views)
+    added.advance(other_views)
+    assert not same(plain.method.state_dict(), added.method.state_dict())
+
+
+def test_a_warm_up_that_was_stopped_goes_on_exactly(images, tmp_path):
+    spec = spec_of(head_warmup_epochs=1)
+    pretrain(spec, images, tmp_path / "whole" / "checkpoint.pt")
+    output = tmp_path / "stopped" / "checkpoint.pt"
+    run = loop._Training(spec, images, None, "cpu")
+    views = run.views()
+    for _ in range(2):
+        run.advance(views)
+    run.save(output.with_name("checkpoint.pt.state"))
+    pretrain(spec, images, output)
+    assert same(weights(output), weights(tmp_path / "whole" / "checkpoint.pt"))
+
+
+@pytest.mark.parametrize(("fresh", "warmup"), [(True, 0), (True, 1), (False, 0)])
+def test_a_word_on_fresh_heads(fresh, warmup, images, tmp_path, capsys):
+    pretrain(spec_of(epochs=1), images, tmp_path / "checkpoint.pt")
+    start = load_checkpoint(tmp_path / "checkpoint.pt")
+    provenance = {"own": "a" * 64, "fresh": ["projector"] if fresh else []}
+    start = dataclasses.replace(start, provenance=provenance)
+    capsys.readouterr()
+    pretrain(spec_of(head_warmup_epochs=warmup), images, tmp_path / "next.pt", start=start)
+    said = "weights of projector are fresh, and will pull" in capsys.readouterr().err
+    assert said == (fresh and not warmup)

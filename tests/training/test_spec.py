@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -38,3 +38,20 @@ def test_criterion_named_twice_is_refused(spec):
     criteria = (Component("er"), Component("e2mc"), Component("er", {"kappa": 5.0}))
     with pytest.raises(ValueError, match="criteria: 'er' is named 2 times, expected once"):
         replace(spec, criteria=criteria)
+
+
+def test_a_warm_up_is_not_negative(spec):
+    with pytest.raises(ValueError, match="head_warmup_epochs must be at least 0, found -1"):
+        replace(spec, head_warmup_epochs=-1)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_warm_up_that_leaves_nothing_is_refused(spec, epochs):
+    with pytest.raises(ValueError, match=f"must leave some of the 2 epochs to .* found {epochs}"):
+        replace(spec, head_warmup_epochs=epochs)
+
+
+def test_values_of_old_files_stay_as_they_are(spec):
+    """A key that is younger than a file is among the values only where it is used."""
+    assert spec.values() == {k: v for k, v in asdict(spec).items() if k != "head_warmup_epochs"}
+    assert replace(spec, head_warmup_epochs=1).values()["head_warmup_epochs"] == 1
