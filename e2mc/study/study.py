@@ -374,11 +374,10 @@ class Study(Model):
             yield "rates", self.rates.rows, self.rates.columns
         if self.convergence is not None:
             yield "convergence", self.convergence_rows(), self.convergence.columns
-
         if self.views_bank is not None:
-            shown = self.views_bank
-            columns = tuple(itertools.chain.from_iterable(shown.columns))
-            yield "views_bank", (Rows(base=shown.base, arms=(shown.arm,)),), columns
+            compared = self.views_bank
+            columns = tuple(itertools.chain.from_iterable(compared.columns))
+            yield "views_bank", (Rows(base=compared.base, arms=(compared.arm,)),), columns
 
     def _named_bases(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         if self.information is not None:
