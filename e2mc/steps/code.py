@@ -28,6 +28,7 @@ NO_NUMBER = {
     "steps/code.py": "these versions",
     "steps/decides.py": "its values are those of tasks",
     "steps/device.py": "which device is there",
+    "training/first_weights.py": "suggests weights, which are values once a study has them",
     "checkpoints/download.py": "fetches published files, whose hashes are checked",
     "criteria/__init__.py": "lists criteria, of which a task names its own",
     "methods/__init__.py": "lists methods, of which a task names its own",
