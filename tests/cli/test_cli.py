@@ -223,7 +223,9 @@ def test_estimate(capsys):
     assert told["rates"] == "given, not measured"
     costs = {row["table"]: row["GPU-hours"] for row in told["rows"] if not row["base"]}
     assert 0 < costs["sweep"] < costs["together"] < costs["everything"]
-    assert costs["stage paper-first"] + costs["stage paper"] == pytest.approx(costs["together"])
+    # a later stage computes some features of an earlier one again, such as the test images'
+    stages = costs["stage paper-first"] + costs["stage paper"]
+    assert costs["together"] <= stages < 1.001 * costs["together"]
     assert costs["stage paper-er"] is None and "no rate for byol" in told["unknown"][0]
 
 

@@ -14,8 +14,7 @@ import pytest
 from pages import blocks
 
 from e2mc.cli import main, make_parser
-from e2mc.reporting.layout import signed
-from e2mc.reporting.tables import MARKS
+from e2mc.reporting.layout import MARKS, signed
 from e2mc.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]

@@ -122,7 +122,7 @@ def test_missing_folder_is_one_sentence(checkout):
     done = checkout.snakemake("--cores", "1", target, study=STUDY)
     assert done.returncode != 0
     [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert "set data_folders.imagenet in config.yaml to their folder" in line
+    assert "set data_folders.imagenet in config.yaml, or data.sets.images.folder in" in line
     assert not (checkout.folder / target).exists()
 
 
