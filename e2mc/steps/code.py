@@ -31,6 +31,9 @@ NO_NUMBER = {
     "criteria/weights.py": "suggests weights, which are values once a study has them",
     "training/first_weights.py": "suggests weights",
     "steps/first_weights.py": "suggests weights",
+    "checkpoints/export.py": "writes files for other programs",
+    "checkpoints/card.py": "describes such a file",
+    "steps/export.py": "calls these",
     "checkpoints/looking.py": "looks at a file, for a study to be written",
     "data/looking.py": "looks at images, for a study to be written",
     "checkpoints/download.py": "fetches published files, whose hashes are checked",
@@ -40,6 +43,7 @@ NO_NUMBER = {
     "evaluation/__init__.py": "lists paradigms, of which a task names its own",
     "reporting/__init__.py": "lists tables and figures, of which a task names its own",
     "reporting/improvement.py": "compares results in words",
+    "reporting/bundle.py": "packs what there is",
 }
 
 

@@ -60,7 +60,7 @@ class Facts:
     def batch_size(self) -> int:
         """The largest power of two that leaves ``BATCHES`` to an epoch, within limits."""
         possible = 2 ** int(math.log2(max(1, (self.train - self.validation) // BATCHES)))
-        return min(LARGEST_BATCH, max(SMALLEST_BATCH, possible))
+        return min(LARGEST_BATCH, max(SMALLEST_BATCH, possible), self.train - self.validation)
 
     @property
     def epochs(self) -> int:
