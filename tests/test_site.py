@@ -17,7 +17,7 @@ pytest.importorskip("mkdocs", reason="mkdocs is not installed: run `make docs`")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed: run `make docs`")
 
 REPOSITORY = Path(__file__).parents[1]
-BUILT = ("docs", "e2mc", "mkdocs.yml", "studies")
+BUILT = ("benchmarks", "docs", "e2mc", "mkdocs.yml", "studies")
 BUILT += ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md")
 PLACES = (
     "criteria/e2mc.html",
