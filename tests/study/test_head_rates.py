@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from e2mc.steps.evaluation import decided_by
 from e2mc.study import Run, Study, load_study
 
 
-@pytest.fixture(scope="module")
-def fashion():
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+
+
+@pytest.fixture
+def fashion(_in_the_repository):
     return load_study("fashion")
 
 

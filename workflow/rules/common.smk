@@ -8,8 +8,11 @@ from types import SimpleNamespace
 import snakemake.benchmark
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
-from e2mc.cli.estimate import price
 from e2mc.cluster.caches import give_caches
+
+give_caches()  # before what makes some is imported
+
+from e2mc.cli.estimate import price
 from e2mc.cluster.signals import forward_signals
 from e2mc.cluster.staging import tidy
 from e2mc.errors import ExpectedError, InputError
@@ -33,7 +36,6 @@ snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 5
 # glibc gives freed tensors back to the system and faults them in again: a sixth of an evaluation
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
-give_caches()
 
 
 def downstream(self, direction, *jobs, stop=lambda job: False, search=DAG.bfs):
