@@ -46,6 +46,18 @@ class Checkout:
             **options,
         )
 
+    def e2mc(self, *arguments):
+        """Runs a command of e2mc with this Python; the finished process with its whole output."""
+        return subprocess.run(
+            [sys.executable, "-m", "e2mc.cli", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
     def command(self, *arguments, study="smoke"):
         return [sys.executable, "-m", "snakemake", *arguments, "--config", f"study={study}"]
 
