@@ -155,11 +155,16 @@ class Standardise(nn.Module):
     def set(self, mean: Tensor, std: Tensor) -> None:
         """From now on these; a coordinate that never varies is left at 0."""
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 0, std, torch.inf))
+        self.std.copy_(std)
         self.known.fill_(True)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.known:
-            return (features - self.mean) / self.std
+            return (features - self.mean) / _or_infinity(self.std)
         std = features.std(dim=0, correction=0)
-        return (features - features.mean(dim=0)) / torch.where(std > 0, std, torch.inf)
+        return (features - features.mean(dim=0)) / _or_infinity(std)
+
+
+def _or_infinity(std: Tensor) -> Tensor:
+    """Deviations, and infinity for 0; checkpoints hold finite numbers alone."""
+    return torch.where(std > 0, std, torch.inf)
