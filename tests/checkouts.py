@@ -35,8 +35,15 @@ class Checkout:
 
     def snakemake(self, *arguments, study="smoke", **options):
         """Runs snakemake with this Python; returns the finished process with its whole output."""
+        return self._run(self.command(*arguments, study=study), **options)
+
+    def e2mc(self, *arguments):
+        """Runs a command of e2mc with this Python; the finished process with its whole output."""
+        return self._run([sys.executable, "-m", "e2mc.cli", *arguments])
+
+    def _run(self, command, **options):
         return subprocess.run(
-            self.command(*arguments, study=study),
+            command,
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -44,18 +51,6 @@ class Checkout:
             text=True,
             check=False,
             **options,
-        )
-
-    def e2mc(self, *arguments):
-        """Runs a command of e2mc with this Python; the finished process with its whole output."""
-        return subprocess.run(
-            [sys.executable, "-m", "e2mc.cli", *arguments],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
         )
 
     def command(self, *arguments, study="smoke"):

@@ -1,17 +1,15 @@
 """The site that `make docs` builds: complete, strict, and the same without any other host."""
 
-import functools
-import http.server
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+from serving import serving
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: run `make docs`")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed: run `make docs`")
@@ -70,16 +68,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Handler, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(site) as found:
+        yield found
 
 
 @pytest.fixture

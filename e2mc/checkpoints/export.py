@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from e2mc.checkpoints.checkpoint import Checkpoint
-from e2mc.checkpoints.entries import DDP
+from e2mc.checkpoints.entries import DDP, kept_of
+from e2mc.checkpoints.keys import network_weights
 from e2mc.checkpoints.released import FORMATS
 from e2mc.errors import ExpectedError, InputError, expect_known
 from e2mc.models import create_backbone
@@ -141,7 +142,7 @@ def _of_other_library(checkpoint: Checkpoint, library: str, network: str) -> Exp
         other = create_backbone(name, checkpoint.in_channels)
     except ExpectedError as error:
         raise InputError(f"{what}: {error}") from error
-    weights = {key.removeprefix("network."): value for key, value in backbone.state_dict().items()}
+    weights = network_weights(backbone)
     inner = other.network if library == "timm" else other
     assert isinstance(inner, nn.Module)
     expected = {key: value.shape for key, value in inner.state_dict().items()}
@@ -162,10 +163,8 @@ def _of_other_library(checkpoint: Checkpoint, library: str, network: str) -> Exp
 def _official(checkpoint: Checkpoint, format: str) -> Exported:
     """The whole method under the names of its official code, as under DistributedDataParallel."""
     official = FORMATS[format]
-    method = checkpoint.load_method()
-    kept = {k: v for k, v in method.state_dict().items() if k not in method.run_state}
     weights = {}
-    for key, value in kept.items():
+    for key, value in kept_of(checkpoint.load_method()).items():
         theirs, ours = next(pair for pair in official.prefixes if key.startswith(pair[1]))
         weights[DDP + theirs + key.removeprefix(ours)] = value
     entry = official.entries[0]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from e2mc.errors import InputError
 
@@ -36,6 +36,12 @@ class KeyMap:
     def __post_init__(self) -> None:
         if not self.prefixes:
             raise InputError("prefixes is empty: map at least one prefix, e.g. {'': 'backbone.'}")
+
+
+def network_weights(backbone: nn.Module) -> dict[str, Tensor]:
+    """A backbone's weights as its library calls them."""
+    prefix = getattr(backbone, "key_prefix", "")
+    return {key.removeprefix(prefix): value for key, value in backbone.state_dict().items()}
 
 
 def match_keys(

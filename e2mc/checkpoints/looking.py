@@ -12,7 +12,7 @@ from torch import Tensor
 from e2mc.checkpoints.architecture import architecture_of
 from e2mc.checkpoints.checkpoint import FORMAT
 from e2mc.checkpoints.entries import has_tensors, main_entry, under, weights_in
-from e2mc.checkpoints.keys import KeyMap, match_keys
+from e2mc.checkpoints.keys import KeyMap, match_keys, network_weights
 from e2mc.checkpoints.reading import CheckpointError, read_tensors
 from e2mc.checkpoints.weights import non_finite
 from e2mc.models import create_backbone
@@ -43,7 +43,7 @@ def look_at_model(path: Path, backbone: str) -> tuple[KeyMap, str]:
     entry = main_entry(content) if isinstance(content, Mapping) else None
     strangers = _no_tensors(content if entry is None else under(content, entry))
     weights, _ = weights_in(content, entry, f"{path} holds no weights", strangers)
-    network = _network(backbone)
+    network = network_weights(create_backbone(backbone))
     matched = match_keys(weights, network, entry=entry)
     if matched is None:
         raise CheckpointError(_does_not_fit(path, weights, backbone, network))
@@ -73,13 +73,6 @@ def _no_tensors(found: Any) -> list[str]:
     if not has_tensors(found):
         return []
     return [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
-
-
-def _network(backbone: str) -> dict[str, Tensor]:
-    """The backbone's weights as its library calls them."""
-    made = create_backbone(backbone)
-    prefix = getattr(made, "key_prefix", "")
-    return {key.removeprefix(prefix): value for key, value in made.state_dict().items()}
 
 
 def _is_there(key: str, keys: KeyMap, weights: Mapping[str, Tensor]) -> bool:

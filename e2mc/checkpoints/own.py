@@ -13,7 +13,7 @@ from torch import Tensor
 
 from e2mc.checkpoints.checkpoint import Checkpoint
 from e2mc.checkpoints.entries import fill, kept_of, rename, weights_in
-from e2mc.checkpoints.keys import OURS, KeyMap, match_keys
+from e2mc.checkpoints.keys import OURS, KeyMap, match_keys, network_weights
 from e2mc.checkpoints.reading import read_tensors
 from e2mc.methods import create_method
 from e2mc.models import create_backbone
@@ -65,10 +65,15 @@ def convert_own(
         for key, value in expected.items()
         if key.partition(".")[0] not in {"backbone", *there}
     }
-    network = {k.removeprefix(inner): v for k, v in expected.items() if k.startswith(inner)}
     outside = {key for key in expected if not key.startswith(OURS)}
     what = f"method {type(made).__name__}, read from {path}"
-    fill(made, weights | fresh, prefixes, what, _advice(kept, network, outside, keys))
+    fill(
+        made,
+        weights | fresh,
+        prefixes,
+        what,
+        _advice(kept, network_weights(made.backbone), outside, keys),
+    )
     learnt = {name.partition(".")[0] for name, _ in made.named_parameters()}
     heads = sorted(learnt & {key.partition(".")[0] for key in fresh})
     if heads:

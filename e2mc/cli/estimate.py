@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from e2mc.checkpoints.entries import kept_of
 from e2mc.errors import InputError
 from e2mc.evaluation.paradigm import Counts, Paradigm, Work, together
 from e2mc.methods import create_method
@@ -413,10 +414,6 @@ def checkpoint_bytes(study: Study, base: str, optimizer: bool) -> int:
     method = study.bases[base].method
     with torch.device("meta"):
         made = create_method(method.name, create_backbone(study.backbone, 3), **method.params)
-    sizes = [
-        value.numel() * value.element_size()
-        for key, value in made.state_dict().items()
-        if key not in made.run_state
-    ]
+    sizes = [value.numel() * value.element_size() for value in kept_of(made).values()]
     momentum = sum(p.numel() * p.element_size() for p in made.parameters())
     return sum(sizes) + optimizer * momentum

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from e2mc.study.draft import Facts
 
 TARGETS = ("table1", "embeddings")
-NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 # of ImageNet's images, for networks whose library does not say what they were made for
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
 
@@ -86,6 +85,7 @@ def _look(options: argparse.Namespace) -> Facts:
     from e2mc.data.looking import look_at_images
     from e2mc.models import check_backbone, model_normalisation
     from e2mc.study.draft import Facts, name_of
+    from e2mc.study.parts import NAME
 
     keys, found = look_at_model(options.model, options.backbone)
     print(f"{options.model}: {found}", file=sys.stderr)
@@ -101,7 +101,7 @@ def _look(options: argparse.Namespace) -> Facts:
             raise
         size = largest  # such as a transformer whose positions are for one size
     name = options.name or name_of(options.model, options.images)
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise InputError(
             f"--name {name!r}: expected small letters, digits, - and _, as in birds-resnet50"
         )

@@ -11,6 +11,7 @@ import pandas as pd
 from e2mc.reporting.cells import asked_cells
 from e2mc.reporting.published import Published, published_table
 from e2mc.reporting.statistics import (
+    NOTHING,
     Difference,
     Evaluation,
     paired_difference,
@@ -21,7 +22,6 @@ from e2mc.reporting.statistics import (
 from e2mc.study import BASE_ARM, Study
 
 NOT_ASKED = "–"
-NOTHING = Difference(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)

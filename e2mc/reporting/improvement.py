@@ -16,7 +16,7 @@ from e2mc.reporting.statistics import (
     paired_difference,
     spread,
 )
-from e2mc.reporting.verdict import plain_label
+from e2mc.reporting.verdict import listed, plain_label
 from e2mc.study import BASE_ARM, Study
 
 AS_IT_WAS, WHITENED = "as it was", "whitened"
@@ -52,15 +52,11 @@ class Improvement:
     Attributes:
         columns: accuracies.
         measured: candidate -> what -> mean, without labels.
-        candidate: the one with a criterion, whose worth is judged.
-        gains: label of a column -> candidate minus the model as it was.
         verdict: in words.
     """
 
     columns: tuple[Column, ...]
     measured: Mapping[str, Mapping[str, float]]
-    candidate: str
-    gains: Mapping[str, Difference]
     verdict: str
 
     def table(self) -> str:
@@ -108,8 +104,6 @@ def improvement(study: Study, base: str, arm: str, results: pd.DataFrame) -> Imp
     return Improvement(
         columns,
         _measured(results, base, candidates),
-        judged,
-        gains,
         _verdict(columns, judged, gains),
     )
 
@@ -167,19 +161,18 @@ def _verdict(columns: Sequence[Column], judged: str, gains: Mapping[str, Differe
     below = [label for label, gain in gains.items() if gain.sign == -1]
     sentences = []
     if above and not below:
-        sentences.append(f"{judged} improves the model, on {_listed(above)}.")
+        sentences.append(f"{judged} improves the model, on {listed(above)}.")
     elif below and not above:
-        sentences.append(f"{judged} makes the model worse, on {_listed(below)}: keep it as it was.")
+        sentences.append(f"{judged} makes the model worse, on {listed(below)}: keep it as it was.")
     elif above:
         sentences.append(
-            f"{judged} improves the model on {_listed(above)} and makes it worse on "
-            f"{_listed(below)}."
+            f"{judged} improves the model on {listed(above)} and makes it worse on {listed(below)}."
         )
     else:
         sentences.append(f"No difference between {judged} and the model as it was is beyond noise.")
     clear = [column for column in columns if column.clear and column.best is not None]
     for best in dict.fromkeys(column.best for column in clear):
-        where = _listed([column.label for column in clear if column.best == best])
+        where = listed([column.label for column in clear if column.best == best])
         sentences.append(f"Best beyond noise on {where}: {best}.")
     if not clear:
         sentences.append("On no column is one of the four best beyond noise.")
@@ -194,8 +187,7 @@ def _verdict(columns: Sequence[Column], judged: str, gains: Mapping[str, Differe
     ]
     if above and cheaper:
         sentences.append(
-            f"Whitening, which costs no training, is not beaten on {_listed(cheaper)}: try it "
-            "first."
+            f"Whitening, which costs no training, is not beaten on {listed(cheaper)}: try it first."
         )
     return " ".join(sentences)
 
@@ -206,7 +198,3 @@ def _cell(column: Column, name: str) -> str:
     mean, std = spread(column.runs[name].values())
     text = f"{mean:.2f}" if std != std else f"{mean:.2f} ± {std:.2f}"
     return f"**{text}**" if column.clear and column.best == name else text
-
-
-def _listed(items: Sequence[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]

@@ -15,7 +15,13 @@ from e2mc.evaluation.probes import middle_of_best
 from e2mc.evaluation.rates import KINDS
 from e2mc.reporting.part import missing_key
 from e2mc.reporting.results import run_of
-from e2mc.reporting.statistics import Difference, Evaluation, paired_difference, reference_arm
+from e2mc.reporting.statistics import (
+    NOTHING,
+    Difference,
+    Evaluation,
+    paired_difference,
+    reference_arm,
+)
 from e2mc.study import Study
 
 Place = tuple[str, str, str, str]  # base, arm, column, features
@@ -60,7 +66,7 @@ class Point:
 
     def flat(self) -> dict[str, object]:
         """Its row of the CSV."""
-        apart = self.difference or Difference(math.nan, math.nan, math.nan, 0)
+        apart = self.difference or NOTHING
         return {
             "base": self.base,
             "arm": self.arm,

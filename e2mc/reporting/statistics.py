@@ -52,6 +52,9 @@ class Difference:
         return int(self.low > 0) - int(self.high < 0)
 
 
+NOTHING = Difference(math.nan, math.nan, math.nan, 0)  # where no pair is complete
+
+
 def headline_scores(study: Study, results: pd.DataFrame, split: str = "test") -> Scores:
     """(base, arm, paradigm, features) -> (base seed, continuation seed) -> headline score."""
     scores: Scores = {}

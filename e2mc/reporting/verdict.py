@@ -65,7 +65,7 @@ def _base_in_words(study: Study, entries: Sequence[Entry]) -> str:
             if e.compared.sign == sign
         ]
         if there:
-            parts.append(f"{word} {_listed(there)}")
+            parts.append(f"{word} {listed(there)}")
     unclear: tuple[tuple[int | None, str], ...]
     unclear = ((0, "within noise on"), (None, "not told from noise on"))
     for no_sign, word in unclear:
@@ -99,7 +99,7 @@ def _judgement(name: str, entries: Sequence[Entry]) -> str:
 
 def _to_base(study: Study, entries: Sequence[Entry]) -> list[str]:
     columns = dict.fromkeys(study.paradigms[entry.column].label for entry in entries)
-    return [f"The differences of {_listed(list(columns))} are to base."] if columns else []
+    return [f"The differences of {listed(list(columns))} are to base."] if columns else []
 
 
 def _whitened(entries: Sequence[Entry]) -> list[str]:
@@ -127,7 +127,8 @@ def plain_label(study: Study, arm: str) -> str:
     return study.arm_label(arm).removeprefix("+").strip()
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """Items with commas, and an "and" before the last one."""
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
 
 

@@ -10,7 +10,8 @@ from e2mc.errors import InputError
 from e2mc.reporting.layout import signed
 from e2mc.reporting.part import Inputs, Outputs, Part, missing_key
 from e2mc.reporting.results import collect, select
-from e2mc.reporting.statistics import Difference, headline_scores, paired_difference
+from e2mc.reporting.statistics import NOTHING, Difference, headline_scores, paired_difference
+from e2mc.reporting.verdict import plain_label
 from e2mc.study import Rows, Run, Study
 
 GAIN = "gain"  # how the frame calls the difference between arm and reference
@@ -89,8 +90,7 @@ def _minus(scores: dict, others: dict) -> dict:
 
 
 def _flat(difference: Difference | None) -> dict[str, float]:
-    nothing = float("nan")
-    found = difference or Difference(nothing, nothing, nothing, 0)
+    found = difference or NOTHING
     return {"n": found.n, "bias": found.mean, "ci_low": found.low, "ci_high": found.high}
 
 
@@ -110,7 +110,7 @@ def _table(study: Study, biases: pd.DataFrame) -> Iterable[str]:
     kinds = {
         reference: study.arm_label(reference),
         arm: study.arm_label(arm),
-        GAIN: f"gain ({study.arm_label(arm).removeprefix('+ ')} − {study.arm_label(reference)})",
+        GAIN: f"gain ({plain_label(study, arm)} − {study.arm_label(reference)})",
     }
     yield f"| fresh views | bank | n | {' | '.join(kinds.values())} |"
     yield f"|{'---|' * (3 + len(kinds))}"

@@ -27,7 +27,8 @@ from e2mc.evaluation.paradigm import Counts
 from e2mc.models.names import written
 from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_once
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
+NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

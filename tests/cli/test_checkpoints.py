@@ -1,15 +1,12 @@
 """All that a study needs from the internet, from a server on loopback."""
 
-import contextlib
-import functools
 import hashlib
-import http.server
 import json
-import threading
 from pathlib import Path
 
 import pytest
 import yaml
+from serving import serving
 
 from e2mc.cli import main
 from e2mc.study import load_study
@@ -22,22 +19,6 @@ ALL = ["checkpoint", "download", "--all", "--study", "small"]
 
 def content(name):
     return f"what was published as {name}\n".encode()
-
-
-@contextlib.contextmanager
-def serving(folder):
-    """Serves a folder; gives its address."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

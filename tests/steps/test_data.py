@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 import trees
+from serving import serving
 
 from e2mc.data.errors import DataError
 from e2mc.data.images import Splits, read_digest
@@ -171,11 +169,8 @@ def test_list_that_changed(study):
 @pytest.fixture
 def served(study):
     """Address of the folder over HTTP."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=os.getcwd())
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(os.getcwd()) as address:
+        yield address
 
 
 def test_list_is_downloaded_and_checked(study, served):

@@ -1,13 +1,10 @@
 """Bases that come from files in other formats: downloaded, converted, continued."""
 
-import functools
-import http.server
-import threading
-
 import pytest
 import torch
 import yaml
 from checkouts import expect_recorded
+from serving import serving
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.methods import create_method
@@ -76,17 +73,8 @@ def served(tmp_path):
     """A folder and the address at which its files are served."""
     folder = tmp_path / "served"
     folder.mkdir()
-    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": print_nothing})
-    handler = functools.partial(quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def print_nothing(*arguments):
-    pass
+    with serving(folder) as address:
+        yield folder, address
 
 
 def test_released_checkpoint_of_another_network(checkout, served):
