@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ class OptimizerSpec:
     group_lr: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        expect_known(self.name, _OPTIMIZERS, "optimizer")
+        expect_known(self.name, OPTIMIZERS, "optimizer")
         for name, lr in {"lr": self.lr, **self.group_lr}.items():
             if not lr > 0:
                 raise InputError(f"The learning rate {name!r} is {lr}, it must be positive.")
@@ -189,12 +190,23 @@ class ScheduleSpec:
         expect_number(self.final_factor, "final_factor", at_least=0, at_most=1)
 
 
-_OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "lars": LARS,
-    "larc-sgd": LARCSGD,
-    "adam": Adam,
-    "adamw": AdamW,
+def _without_compiler(optimizer: type[Optimizer]) -> type[Optimizer]:
+    """The optimizer, whose methods do not import the compiler of PyTorch.
+
+    They do in order to hide from it, which takes as long as importing PyTorch itself.
+    """
+    hidden = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in hidden}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    return type(optimizer.__name__, (optimizer,), methods)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": _without_compiler(SGD),
+    "lars": _without_compiler(LARS),
+    "larc-sgd": _without_compiler(LARCSGD),
+    "adam": _without_compiler(Adam),
+    "adamw": _without_compiler(AdamW),
 }
 
 
@@ -221,7 +233,7 @@ def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
     if spec.name not in ("adam", "adamw"):
         settings["momentum"] = spec.momentum
     settings["lr"] = spec.lr
-    return _OPTIMIZERS[spec.name](groups, **settings)
+    return OPTIMIZERS[spec.name](groups, **settings)
 
 
 def learning_rate_factor(

@@ -104,6 +104,13 @@ class Criterion(nn.Module):
         """Terms of checked views; `sizes` is the number of rows on every rank."""
         raise NotImplementedError
 
+    def ideal_embeddings(self, rows: int, width: int, generator: torch.Generator) -> Tensor:
+        """(N, D) embeddings that the first term asks for: independent standard normal ones.
+
+        Normalised they are uniform on the sphere.
+        """
+        return torch.randn(rows, width, generator=generator)
+
     def total(self, x: Tensor) -> Tensor:
         """Sum over the ranks, with gradient."""
         return all_reduce_sum(x, self.group)

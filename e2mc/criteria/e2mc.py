@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from e2mc.criteria.base import Criterion, Terms
@@ -126,6 +127,12 @@ class E2MC(Criterion):
             "entropy_weight": found["entropy"],
             "covariance_weight": min(found["covariance"], found["entropy"]),
         }
+
+    def ideal_embeddings(self, rows: int, width: int, generator: torch.Generator) -> Tensor:
+        """(N, D) embeddings whose image in the unit cube is uniform."""
+        if self.mapping == "logistic":
+            return torch.logit(torch.rand(rows, width, generator=generator), eps=2**-24)
+        return super().ideal_embeddings(rows, width, generator)
 
     def compute(self, views: list[Tensor], sizes: list[int]) -> Terms:
         entropy = covariance = views[0].new_zeros(())

@@ -6,7 +6,8 @@ functions measure both on a model's embeddings, whatever criterion it was traine
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from e2mc.data.source import Batch, ImageSource
 from e2mc.data.subsets import evenly_spaced
 from e2mc.data.views import Normalisation, ViewRecipe
-from e2mc.entropy import MAPPINGS, mapped_entropy
+from e2mc.entropy import MAPPINGS, mapped_entropy, offdiagonal_covariance
 from e2mc.errors import InputError
 from e2mc.evaluation.metrics import (
     covariance_spectrum,
@@ -25,6 +26,7 @@ from e2mc.evaluation.metrics import (
 )
 from e2mc.evaluation.paradigm import Counts, Found, Paradigm
 from e2mc.evaluation.subject import Subject
+from e2mc.evaluation.terms import leading_term
 from e2mc.methods import Method
 
 IMAGES = 2048
@@ -42,6 +44,7 @@ class Embeddings(Paradigm):
     Args:
         batch_size: images that pass the head's batch normalisation together, as in training.
         mapping: of E2MC, under which entropies are measured.
+        criteria: name -> arguments of those whose own terms are measured too.
     """
 
     kind = "embeddings"
@@ -52,6 +55,7 @@ class Embeddings(Paradigm):
 
     batch_size: int
     mapping: str = "normal"
+    criteria: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def check(self, data: Counts) -> None:
         if data.test is not None and data.test < 2:
@@ -59,48 +63,56 @@ class Embeddings(Paradigm):
 
     def score(self, subject: Subject, name: str) -> Found:
         assert subject.normalisation is not None, "the subject does not say how views are drawn"
-        z = sample_embeddings(
-            subject.method(),
+        method = subject.method()
+        views = sample_embeddings(
+            method,
             subject.splits(self.dataset).test,
-            subject.views[0],
+            subject.views,
             subject.normalisation,
             batch_size=self.batch_size,
             device=subject.device,
         )
-        scores, details = embedding_statistics(z, self.mapping)
+        shown = views[: method.global_views]
+        scores, details = embedding_statistics(shown, self.mapping)
+        if self.criteria:
+            details["terms"] = {
+                criterion: leading_term(criterion, params, views, len(shown))
+                for criterion, params in self.criteria.items()
+            }
         features, _ = subject.known(self.dataset, "test")
-        return Found(scores + rank_scores(covariance_spectrum(features), "raw"), details)
+        return Found(scores + feature_scores(features), details)
 
 
 @torch.no_grad()
 def sample_embeddings(
     method: Method,
     images: ImageSource,
-    recipe: ViewRecipe,
+    recipes: Sequence[ViewRecipe],
     normalisation: Normalisation,
     *,
     batch_size: int,
     count: int = IMAGES,
     seed: int = 0,
     device: str = "cpu",
-) -> Tensor:
-    """Embeddings of the first view of some images, in training mode.
+) -> tuple[Tensor, ...]:
+    """Embeddings of all views of some images, in training mode.
 
-    The view is drawn by its training recipe, and BatchNorm normalises by the batch, as when the
-    criterion sees them. The statistics that ``method`` keeps change; its weights do not.
+    Views are drawn by their training recipes, pass the network together, and BatchNorm normalises
+    by the batch, as when the criterion sees them. The statistics that ``method`` keeps change; its
+    weights do not.
 
     Args:
         method: a model with its heads.
         images: evenly spaced ones of these are taken, so that sorted classes all take part.
-        recipe: of the first global view.
-        normalisation: applied to it.
+        recipes: of the views, the global ones first.
+        normalisation: applied to them.
         batch_size: as in training, at least 2.
         count: how many images; all if there are fewer, and whole batches only.
         seed: of the views.
         device: where to compute.
 
     Returns:
-        (N, D) on the CPU, not normalised.
+        (N, D) of each view on the CPU, not normalised.
     """
     method.to(device).train()
     chosen = evenly_spaced(len(images), count)
@@ -113,35 +125,40 @@ def sample_embeddings(
         for number, batch in enumerate(chosen.split(size))
         if len(batch) == size
     ]
-    views = images.views(batches, [replace(recipe, count=1)], normalisation, device)
-    return torch.cat([method.embed(one)[0].cpu() for one in views])
+    batches_of_views = images.views(batches, recipes, normalisation, device)
+    found = [[z.cpu() for z in method.embed_batch(views)] for views in batches_of_views]
+    return tuple(torch.cat(of_view) for of_view in zip(*found, strict=True))
 
 
 def embedding_statistics(
-    z: Tensor, mapping: str = "normal"
+    views: Sequence[Tensor], mapping: str = "normal"
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Marginal distributions and entropies, correlations, and spectrum of embeddings.
 
     Args:
-        z: (N, D) with N >= 2, not normalised.
+        views: (N, D) of each global view with N >= 2, not normalised.
         mapping: of E2MC, "normal" or "logistic": u = F(z).
 
     Returns:
-        Scores: "marginal_entropy", the mean over coordinates of the m-spacings entropy of u in
-        nats, at most 0 up to noise; "correlation_rms" of pairs of coordinates of u;
-        "embedding_rank", the effective rank of the covariance of z; and ``rank_scores`` of z.
-        Details: "marginals" (densities of u for some evenly spaced coordinates, with their
-        entropies), "entropies" (quantiles over all coordinates), "correlations" (density over pairs
-        of coordinates; constant coordinates are left out and counted), "spectrum" (share of the
-        variance by rank), and n and the width D.
+        Scores: "marginal_entropy", the mean over views and coordinates of the m-spacings entropy
+        of u in nats, at most 0 up to noise; "covariance" of u as in E2MC, the mean over views;
+        and of the first view "correlation_rms" of pairs of coordinates of u, "embedding_rank", the
+        effective rank of the covariance of z, and ``rank_scores`` of z.
+        Details, of the first view: "marginals" (densities of u for some evenly spaced coordinates,
+        with their entropies), "entropies" (quantiles over all coordinates), "correlations" (density
+        over pairs of coordinates; constant coordinates are left out and counted), "spectrum" (share
+        of the variance by rank), and n and the width D.
     """
-    u = MAPPINGS[mapping].cdf(z.float())
-    entropies = mapped_entropy(z, mapping)
+    cubes = [MAPPINGS[mapping].cdf(z.float()) for z in views]
+    entropies = [mapped_entropy(z, mapping) for z in views]
+    z, u = views[0], cubes[0]
     correlations, rms = _correlations(u)
     centred = z.double() - z.double().mean(dim=0)
     eigenvalues = torch.linalg.svdvals(centred).square() / (len(z) - 1)
+    covariances = [float(offdiagonal_covariance(u)) for u in cubes]
     scores = [
-        score("marginal_entropy", float(entropies.mean())),
+        score("marginal_entropy", float(torch.stack(entropies).mean())),
+        score("covariance", sum(covariances) / len(covariances)),
         score("correlation_rms", rms),
         score("embedding_rank", effective_rank(eigenvalues)),
         *rank_scores(eigenvalues, "embeddings"),
@@ -150,11 +167,24 @@ def embedding_statistics(
         "n": len(z),
         "width": z.shape[1],
         "mapping": mapping,
-        "marginals": _marginals(u, entropies),
-        "entropies": _rounded(_quantiles(entropies)),
+        "marginals": _marginals(u, entropies[0]),
+        "entropies": _rounded(_quantiles(entropies[0])),
         "correlations": correlations,
         "spectrum": _spectrum(eigenvalues),
     }
+
+
+def feature_scores(features: Tensor) -> list[dict[str, Any]]:
+    """Of (N, D) features: their mean norm, the effective rank of their covariance, ``rank_scores``.
+
+    The norm tells what a probe's learning rate acts on.
+    """
+    spectrum = covariance_spectrum(features)
+    return [
+        score("feature_norm", float(features.norm(dim=1).mean())),
+        score("feature_rank", effective_rank(spectrum)),
+        *rank_scores(spectrum, "raw"),
+    ]
 
 
 def rank_scores(spectrum: Tensor, features: str) -> list[dict[str, Any]]:

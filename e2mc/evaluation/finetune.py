@@ -22,6 +22,7 @@ from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
 from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 from e2mc.models.backbone import Backbone
+from e2mc.optim import OPTIMIZERS
 from e2mc.progress import Progress
 
 
@@ -236,7 +237,7 @@ class _Training:
             {"params": part.parameters(), "lr": lr}
             for part, lr in zip(self.model, self.rates, strict=True)
         ]
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = OPTIMIZERS["sgd"](
             groups, momentum=protocol.momentum, weight_decay=protocol.weight_decay
         )
         self.epoch = 0

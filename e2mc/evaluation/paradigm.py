@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
@@ -84,6 +85,7 @@ class Paradigm:
         selects_epochs: whether it has a score of the best epoch beside that of the last.
         tells_saturation: whether it shows that a base was not trained to its end.
         on_embeddings: whether it scores what a criterion sees, and so needs the method.
+        criteria: name -> arguments of those whose terms it measures.
         draws: whether it draws anything that evaluation seeds change.
         frozen: whether it scores features of the backbone as it is, and not what it learns.
     """
@@ -97,6 +99,7 @@ class Paradigm:
     selects_epochs: ClassVar[bool] = False
     tells_saturation: ClassVar[bool] = False
     on_embeddings: ClassVar[bool] = False
+    criteria: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     draws: ClassVar[bool] = False
     frozen: ClassVar[bool] = True
 

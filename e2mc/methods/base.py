@@ -90,6 +90,10 @@ class Method(nn.Module):
         """Return the embeddings of each view, as in `MethodOutput`, without a loss."""
         return tuple(at_least_float32(self.projector(self.backbone(view))) for view in views)
 
+    def embed_batch(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return what `forward` gives as embeddings: in training mode as the batch normalises."""
+        return self.embed(views)
+
     def on_sphere(
         self,
         embeddings: tuple[Tensor, ...],
@@ -204,6 +208,15 @@ def features_by_size(backbone: nn.Module, views: Sequence[Tensor]) -> Tensor:
     """
     sizes = groupby(views, key=lambda view: view.shape[1:])
     return torch.cat([backbone(torch.cat(list(same))) for _, same in sizes])
+
+
+def joint_embeddings(method: Method, views: Sequence[Tensor]) -> Tensor:
+    """Return the ``(V, N, D)`` embeddings of views that pass the projector as one batch.
+
+    They pass the backbone as in `features_by_size`.
+    """
+    z = at_least_float32(method.projector(features_by_size(method.backbone, views)))
+    return z.unflatten(0, (len(views), -1))
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:

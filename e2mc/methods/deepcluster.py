@@ -14,10 +14,9 @@ from e2mc.methods.base import (
     Batches,
     Method,
     MethodOutput,
-    at_least_float32,
     check_list_of_widths,
     check_widths,
-    features_by_size,
+    joint_embeddings,
     mlp,
     single_term,
     without_autocast,
@@ -160,6 +159,10 @@ class DeepCluster(Method):
     def begin_step(self, indices: Tensor) -> None:
         self.indices = indices.to(self.bank.device)
 
+    def embed_batch(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the embeddings of each view, all of which pass the head as one batch."""
+        return joint_embeddings(self, views).unbind()
+
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         self._global(views)
         if self.indices is None:
@@ -167,8 +170,7 @@ class DeepCluster(Method):
                 "DeepCluster does not know which images it sees: call begin_run, begin_epoch and "
                 "begin_step before a batch."
             )
-        features = features_by_size(self.backbone, views)
-        z = at_least_float32(self.projector(features)).unflatten(0, (len(views), -1))
+        z = joint_embeddings(self, views)
         with without_autocast(z):
             embeddings = F.normalize(z, dim=2)
             heads = range(len(self.prototypes))

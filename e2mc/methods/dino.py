@@ -21,6 +21,7 @@ from e2mc.methods.base import (
     features_by_size,
     follow,
     frozen_copy,
+    joint_embeddings,
     momentum_at,
     single_term,
     without_autocast,
@@ -127,10 +128,13 @@ class DINO(Method):
         follow(self.teacher_projector, self.projector, momentum)
         follow(self.teacher_prototypes, self.prototypes, momentum)
 
+    def embed_batch(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the embeddings of each view, all of which pass the head as one batch."""
+        return joint_embeddings(self, views).unbind()
+
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         expect_global(views, self.global_views, "DINO")
-        z = at_least_float32(self.projector(features_by_size(self.backbone, views)))
-        z = z.unflatten(0, (len(views), -1))
+        z = joint_embeddings(self, views)
         with torch.no_grad():
             features = features_by_size(self.teacher_backbone, views[: self.global_views])
             t = at_least_float32(self.teacher_projector(features))

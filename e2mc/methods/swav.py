@@ -14,10 +14,9 @@ from e2mc.methods.base import (
     LossAndTerms,
     Method,
     MethodOutput,
-    at_least_float32,
     check_widths,
     expect_global,
-    features_by_size,
+    joint_embeddings,
     mlp,
     single_term,
     without_autocast,
@@ -167,12 +166,15 @@ class SwAV(Method):
         else:
             self.queue = None
 
+    def embed_batch(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the embeddings of each view, all of which pass the head as one batch."""
+        return joint_embeddings(self, views).unbind()
+
     def forward(self, views: Sequence[Tensor]) -> MethodOutput:
         expect_global(views, self.global_views, "SwAV")
         with torch.no_grad():
             self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
-        features = features_by_size(self.backbone, views)
-        z = at_least_float32(self.projector(features)).unflatten(0, (len(views), -1))
+        z = joint_embeddings(self, views)
         with without_autocast(z):
             embeddings = F.normalize(z, dim=2)
             scores = self.prototypes(embeddings)

@@ -63,6 +63,8 @@ class SmallResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # as the images: a third faster on CPUs
+        self.to(memory_format=torch.channels_last)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, feature_dim, ceil(H/16), ceil(W/16))."""

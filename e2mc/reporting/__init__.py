@@ -1,6 +1,7 @@
 """Tables and figures: pure functions of the result files and the study."""
 
 from e2mc.errors import InputError, expect_known
+from e2mc.reporting.action import ACTION
 from e2mc.reporting.collection import RESULTS
 from e2mc.reporting.convergence import CONVERGENCE
 from e2mc.reporting.cost import COST
@@ -19,6 +20,7 @@ from e2mc.reporting.views_bank import VIEWS_BANK
 from e2mc.study import Study
 
 PARTS = (
+    ACTION,
     SEPARABILITY,
     GAINS,
     RATES,

@@ -110,30 +110,29 @@ class Block:
         return len(self.columns) * max(len(self.parts), 1)
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """+0.31, −0.31 with a real minus, 0.00 without a sign."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
-def value_text(mean: float, std: float | None) -> str:
+def value_text(mean: float, std: float | None, digits: int = 2) -> str:
     """83.21 ± 0.12, or the mean alone where no spread is known."""
-    if std is None or math.isnan(std):
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ± {std:.2f}"
+    text = f"{mean:.{digits}f}".replace("-", "−")
+    return text if std is None or math.isnan(std) else f"{text} ± {std:.{digits}f}"
 
 
-def difference_cell(difference: Difference, mark: str = "") -> Cell:
+def difference_cell(difference: Difference, mark: str = "", digits: int = 2) -> Cell:
     """A paired difference with its sign beyond noise, and the interval where a pointer rests."""
-    text = f"{signed(difference.mean)} {MARKS[difference.sign]}"
+    text = f"{signed(difference.mean, digits)} {MARKS[difference.sign]}"
     if difference.sign is None:
         return Cell(text, mark=mark, hint="one pair: no interval")
     return Cell(
         text,
         mark=mark,
         clear=difference.sign != 0,
-        hint=f"95 % interval {signed(difference.low)} to {signed(difference.high)}, "
-        f"n = {difference.n}",
+        hint=f"95 % interval {signed(difference.low, digits)} to "
+        f"{signed(difference.high, digits)}, n = {difference.n}",
     )
 
 

@@ -1,4 +1,7 @@
-"""The candidates of a sweep, compared where no table looks: learning rates first, then weights."""
+"""The candidates of a sweep, compared where no table looks: learning rates first, then weights.
+
+Weights are chosen by validation scores, or without labels by what they do to the embeddings.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from e2mc.errors import InputError
+from e2mc.reporting.action_scores import Action, actions
 from e2mc.reporting.layout import signed
 from e2mc.reporting.part import Inputs, Outputs, Part, missing_key
-from e2mc.reporting.results import collect, select
+from e2mc.reporting.results import collect, read_result, select
 from e2mc.reporting.statistics import headline_scores, paired_difference, reference_arm, spread
 from e2mc.study import BASE_ARM, Rows, Run, Study
 
@@ -115,6 +119,52 @@ def compare_rates(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns="order").reset_index(drop=True)
 
 
+def compare_closed(study: Study, found: Sequence[Action]) -> pd.DataFrame:
+    """How much of its distance to ideal embeddings each candidate closes.
+
+    Args:
+        study: with a sweep that has ``closes``.
+        found: what each candidate did.
+
+    Returns:
+        One row per base, arm and criterion in the order of the sweep: "closed", a share, the mean
+        over seeds, and "taken": whether it is the first of its base and criterion that closes
+        enough, or the last where none does.
+    """
+    sweep = study.sweep
+    assert sweep is not None and sweep.closes is not None
+    frame = pd.DataFrame(
+        [
+            {"base": one.base, "arm": one.arm, "criterion": criterion, "closed": share}
+            for one in found
+            for criterion, share in one.shares.items()
+        ]
+    )
+    taken = [
+        next((i for i in group.index if group["closed"][i] >= sweep.closes), group.index[-1])
+        for _, group in frame.groupby(["base", "criterion"], sort=False)
+    ]
+    return frame.assign(taken=frame.index.isin(taken))
+
+
+def closed_in_words(study: Study, candidates: pd.DataFrame) -> list[str]:
+    """What the rule takes of each base and criterion, and where the study has other weights."""
+    assert study.sweep is not None and study.sweep.closes is not None
+    least = study.sweep.closes
+    said = [
+        "The rule: of each base and criterion the first candidate is taken that closes at least "
+        f"{100 * least:.0f} % of the distance between its reference and ideal embeddings in the "
+        "criterion's own term, without labels; the last where none does."
+    ]
+    for row in candidates[candidates["taken"]].itertuples():
+        enough = "" if row.closed >= least else ": none closes as much"
+        said.append(
+            f"{study.bases[row.base].label}, {row.criterion}: {row.arm} is taken "
+            f"({100 * row.closed:.0f} %){enough}."
+        )
+    return said
+
+
 def rate_rows(study: Study) -> list[Rows]:
     """The runs behind the comparison of rates: each base, and its arms."""
     rates = None if study.sweep is None else study.sweep.rates
@@ -169,7 +219,7 @@ def weights_in_words(study: Study, candidates: pd.DataFrame) -> list[str]:
 def _results(study: Study, rows: Iterable[Rows]) -> list:
     assert study.sweep is not None
     runs = study.runs(rows, study.sweep.seeds)
-    columns = study.sweep.columns
+    columns = study.sweep.columns or ("embeddings",)
     return [study.result_path(run, column) for run in runs for column in columns]
 
 
@@ -201,14 +251,21 @@ def _make_rates(study: Study, inputs: Inputs, outputs: Outputs) -> None:
 
 
 def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
-    results = collect(inputs["results"])
-    candidates = compare_candidates(study, results)
-    text = candidates.to_csv(index=False, float_format="%.3f")
-    outputs["sweep.csv"].write_text(text, encoding="utf-8")
-    text = _text(candidates, weights_in_words(study, candidates))
-    if not _lacks_rates(study):
-        rates = compare_rates(study, results)
-        text = f"{_text(rates, rates_in_words(study, rates))}\n{text}"
+    assert study.sweep is not None
+    if study.sweep.closes is not None:
+        found = actions(study, map(read_result, inputs["results"]))
+        candidates = compare_closed(study, found)
+        text = _text(candidates, closed_in_words(study, candidates))
+    else:
+        results = collect(inputs["results"])
+        candidates = compare_candidates(study, results)
+        text = _text(candidates, weights_in_words(study, candidates))
+        if not _lacks_rates(study):
+            rates = compare_rates(study, results)
+            text = f"{_text(rates, rates_in_words(study, rates))}\n{text}"
+    outputs["sweep.csv"].write_text(
+        candidates.to_csv(index=False, float_format="%.3f"), encoding="utf-8"
+    )
     outputs["sweep.md"].write_text(text, encoding="utf-8")
 
 

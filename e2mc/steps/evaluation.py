@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
+from e2mc.criteria import CRITERIA
 from e2mc.data.images import read_digest
 from e2mc.evaluation.paradigm import Found, score_with_seeds, together
 from e2mc.evaluation.seeds import EvaluationSeed
@@ -127,7 +128,8 @@ def evaluation_code(study: Study, run: Run, name: str) -> dict[str, str]:
     paradigm = study.paradigm(name, run.base, run.arm)
     method = METHODS[study.bases[run.base].method.name]
     methods = [method] if paradigm.on_embeddings else []
-    return code_of("steps/evaluation.py", "models", type(paradigm), *methods)
+    criteria = [CRITERIA[name] for name in paradigm.criteria]
+    return code_of("steps/evaluation.py", "models", type(paradigm), *methods, *criteria)
 
 
 def evaluate(task: Task) -> None:

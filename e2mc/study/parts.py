@@ -554,12 +554,33 @@ class RateSweep(Model):
 
 
 class Sweep(Model):
-    """Arms compared on the validation split, with seeds that no table reports."""
+    """Candidates for the weights of criteria, compared with seeds that no table reports."""
 
     rows: tuple[Rows, ...]
-    columns: tuple[Name, ...]
+    columns: tuple[Name, ...] = Field(
+        (), description="of each base and criterion the best on these, on the validation split"
+    )
+    closes: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="instead of columns, without labels: the first candidate of each base and "
+        "criterion, in the order of the rows, that closes this share of the distance between its "
+        "reference and ideal embeddings in the criterion's own term; the last where none does",
+    )
     seeds: tuple[Seed, ...]
-    rates: RateSweep | None = Field(None, description="what is compared first")
+    rates: RateSweep | None = Field(None, description="what is compared first, on the columns")
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> Sweep:
+        if bool(self.columns) == (self.closes is not None):
+            raise InputError(
+                "sweep needs either columns, whose best candidate is taken, or closes, the share "
+                "of the distance that the first one taken must close"
+            )
+        if self.rates is not None and not self.columns:
+            raise InputError("sweep.rates compares columns: name them, and leave closes out")
+        return self
 
 
 class HeadRates(Model):

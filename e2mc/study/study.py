@@ -424,7 +424,9 @@ class Study(Model):
                 functools.partial(feature_dim, self.backbone, self.data.channels)
             ),
             "embeddings": Embeddings(
-                batch_size=self.bases[base].continued.batch_size, mapping=self.entropy_mapping(base)
+                batch_size=self.bases[base].continued.batch_size,
+                mapping=self.entropy_mapping(base),
+                criteria=self._measured_criteria(base),
             ),
             "information": self.instrument,
         }
@@ -471,7 +473,8 @@ class Study(Model):
             jobs[rule] = (*jobs.get(rule, ()), name)
         measured = tuple(name for name in MEASURED if name not in left_out)
         if measured:
-            jobs["measure"] = measured
+            rule = "measure" if isinstance(self.data, OnDisk) else "evaluate_frozen"
+            jobs[rule] = (*jobs.get(rule, ()), *measured)
         return jobs | {"measure_information": ("information",)}
 
     @functools.cached_property
@@ -493,8 +496,11 @@ class Study(Model):
 
     def continued_runs(self) -> list[Run]:
         """Every continued run of the main tables."""
-        rows = [row for name in self.main_tables for row in self.tables[name].rows]
-        return [run for run in self.runs(rows) if run.arm != BASE_ARM]
+        return [run for run in self.main_runs() if run.arm != BASE_ARM]
+
+    def main_runs(self) -> list[Run]:
+        """Every run of the main tables, bases among them."""
+        return self.runs(row for name in self.main_tables for row in self.tables[name].rows)
 
     def separability_runs(self) -> list[Run]:
         """The runs whose separability is drawn."""
@@ -575,6 +581,21 @@ class Study(Model):
                 if criterion.name == "e2mc":
                     return criterion.params.get("mapping", "normal")
         return "normal"
+
+    def _measured_criteria(self, base: str) -> dict[str, dict[str, Any]]:
+        """The criteria of a base's arms in the main tables and the sweep, without their weights.
+
+        Weights scale terms, which are measured before; where arms differ otherwise, as the first.
+        """
+        tables = (row for name in self.main_tables for row in self.tables[name].rows)
+        rows = (*tables, *(() if self.sweep is None else self.sweep.rows))
+        arms = dict.fromkeys(arm for row in rows if row.base == base for arm in row.arms)
+        found: dict[str, dict[str, Any]] = {}
+        for arm in arms:
+            for criterion in self._criteria(Run(base, arm, 0, 0)):
+                params = {k: v for k, v in criterion.params.items() if not k.endswith("weight")}
+                found.setdefault(criterion.name, params)
+        return found
 
     def momentum(self, base: str) -> float | None:
         """The momentum of the target network at the start of a base's pre-training, if any."""

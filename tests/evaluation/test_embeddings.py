@@ -19,7 +19,7 @@ from e2mc.models import create_backbone
 
 
 def statistics(z, **options):
-    scores, details = embedding_statistics(z, **options)
+    scores, details = embedding_statistics([z], **options)
     return {score["metric"]: score["value"] for score in scores}, details
 
 
@@ -96,23 +96,38 @@ SWAV = {"hidden_dim": 16, "dim": 8, "prototypes": 4, "queue_length": 64}
 OPTIONS = {"normalisation": Normalisation((0.3,), (0.3,)), "batch_size": 32, "count": 64}
 
 
-def test_embeddings_are_those_of_one_view(images):
+MULTI_CROP = (ViewRecipe(14, count=2), ViewRecipe(8, count=3))
+
+
+def test_embeddings_are_those_of_all_views(images):
     made = checkpoint(**SWAV).load_method()
     before = [parameter.clone() for parameter in made.backbone.parameters()]
-    recipe = ViewRecipe(14, count=2)
-    z = sample_embeddings(made, images, recipe, **OPTIONS)
-    assert z.shape == (64, 8) and z.dtype == torch.float32
-    again = sample_embeddings(checkpoint(**SWAV).load_method(), images, recipe, **OPTIONS)
-    assert torch.equal(z, again)
+    views = sample_embeddings(made, images, MULTI_CROP, **OPTIONS)
+    assert [z.shape for z in views] == 5 * [(64, 8)] and views[0].dtype == torch.float32
+    again = sample_embeddings(checkpoint(**SWAV).load_method(), images, MULTI_CROP, **OPTIONS)
+    assert all(map(torch.equal, views, again))
     assert all(map(torch.equal, before, made.backbone.parameters()))
-    other = sample_embeddings(made, images, recipe, seed=1, **OPTIONS)
-    assert not torch.equal(z, other)
+    other = sample_embeddings(made, images, MULTI_CROP, seed=1, **OPTIONS)
+    assert not torch.equal(views[0], other[0])
+
+
+def test_views_pass_the_head_together_as_in_training(images):
+    together = checkpoint(**SWAV).load_method()
+    z = sample_embeddings(together, images, MULTI_CROP, **OPTIONS)[0]
+    alone = sample_embeddings(checkpoint(**SWAV).load_method(), images, MULTI_CROP[:1], **OPTIONS)
+    assert not torch.allclose(z, alone[0], atol=1e-3)
+    trained = checkpoint(**SWAV).load_method().train()
+    views = [torch.rand(32, 1, side, side) for side in (14, 14, 8)]
+    with torch.no_grad():
+        seen = trained(views).embeddings
+        found = checkpoint(**SWAV).load_method().train().embed_batch(views)
+    assert all(map(torch.equal, seen, found))
 
 
 def test_fewer_images_than_a_batch_are_one_batch(images):
     few = images.subset(torch.arange(10))
-    z = sample_embeddings(checkpoint(**SWAV).load_method(), few, ViewRecipe(14, count=2), **OPTIONS)
-    assert len(z) == 10
+    views = sample_embeddings(checkpoint(**SWAV).load_method(), few, MULTI_CROP, **OPTIONS)
+    assert len(views[0]) == 10
 
 
 def test_a_missing_head_is_named():
@@ -127,9 +142,10 @@ def test_paradigm_measures_embeddings_and_features_of_the_test_images(subject):
     found = paradigm.score(subject, "embeddings")
     test = subject.splits("images").test
     options = {"normalisation": subject.normalisation, "batch_size": 12}
-    z = sample_embeddings(subject.method(), test, subject.views[0], **options)
-    assert z.shape == (36, 16)
-    expected, details = embedding_statistics(z, "logistic")
+    views = sample_embeddings(subject.method(), test, subject.views, **options)
+    z = views[0]
+    assert len(views) == 2 and z.shape == (36, 16)
+    expected, details = embedding_statistics(views, "logistic")
     assert found.scores[: len(expected)] == expected and found.details == details
     assert details["mapping"] == "logistic"
     # effective ranks of both, as RankMe and alpha-ReQ have them
@@ -156,5 +172,5 @@ def test_rankme_is_that_of_the_centred_singular_values():
 
 def test_what_the_paradigm_says_of_itself():
     paradigm = Embeddings(batch_size=256)
-    assert paradigm.values() == {"batch_size": 256, "mapping": "normal"}
+    assert paradigm.values() == {"batch_size": 256, "mapping": "normal", "criteria": {}}
     assert paradigm.on_embeddings and paradigm.job == "measure" and paradigm.dataset == "images"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from e2mc.reporting.action_scores import METRICS
 from e2mc.reporting.results import run_of
 from e2mc.reporting.training import read_logs
 from e2mc.study import Run, Study
@@ -141,13 +142,14 @@ def write_results(tmp_path: Path, study: Study) -> Callable[..., list[Path]]:
 def measured(study: Study) -> list[dict[str, Any]]:
     """Measurements of three arms with shapes that are easy to see; E2MC's entropies are higher."""
     found = []
-    for run in study.separability_runs():
+    for run in study.runs(study.tables["main"].rows):
         if run.continuation_seed != 2:
             seed = run.continuation_seed or 0
             entropy = -0.1 if run.arm == "e2mc" else -0.3
+            embedded = dict.fromkeys(METRICS, 1.0) | {"embedding_rank": 10.0 + seed}
             for name, scores, details in (
                 ("separability", {"auc": 0.9, "class_r2": 0.3 + seed / 100}, separability()),
-                ("embeddings", {"embedding_rank": 10.0 + seed}, embeddings(entropy)),
+                ("embeddings", embedded | {"marginal_entropy": entropy}, embeddings(entropy)),
             ):
                 found.append(record_of(study, run, name) | {"details": details})
                 found[-1]["scores"] = [
@@ -206,6 +208,7 @@ def embeddings(entropy: float) -> dict[str, Any]:
             "density": np.exp(-(np.linspace(-1, 1, 20) ** 2) * 20).tolist(),
         },
         "spectrum": {"rank": [1, 2, 4, 8], "share": [0.5, 0.2, 0.1, 0.01]},
+        "terms": {"e2mc": {"term": "entropy", "value": entropy, "ideal": -0.01}},
     }
 
 
