@@ -70,7 +70,7 @@ def test_values_are_plain_and_named(study):
 
 
 def test_criterion_decides_its_arm_alone(study):
-    change = ("arms.e2mc.params", {"entropy_weight": 0.5})
+    change = ("arms.e2mc.base_params", {"vicreg": {"entropy_weight": 0.5}})
     assert moves(lambda s: training_values(s, CONTINUED), study, change)
     assert moves(lambda s: checkpoint_values(s, CONTINUED), study, change)
     assert moves(lambda s: decided_by(s, CONTINUED, "linear_1"), study, change)
@@ -218,7 +218,7 @@ def test_evaluate_names_a_checkpoint_of_another_weight(small, capsys):
     assert main(["evaluate", *ARM, "--paradigm", "linear_1"]) == 1
     error = capsys.readouterr().err
     assert error == (
-        f"error: {path} was made with criteria.0.params.entropy_weight 7.0, the study says 0.1: "
+        f"error: {path} was made with criteria.0.params.entropy_weight 7.0, the study says 35.0: "
         "delete it and run again\n"
     )
     assert not small.result_path(run, "linear_1").exists()

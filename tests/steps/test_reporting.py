@@ -174,7 +174,7 @@ def moves(study, *changes):
         ("title", "another"),
         ("reported_epoch", "best"),
         ("arms.e2mc-epochs-3.reference", "continued"),
-        ("arms.vcreg-weak.variant_of", "vcreg"),
+        ("arms.vcreg-quarter.variant_of", "vcreg"),
         ("arms.mmcr.label", "MMCR"),
         ("bases.vicreg.published", None),
         ("bases.vicreg.label", "another"),
