@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from e2mc.reporting import layout
 from e2mc.reporting.layout import Block, Cell, Group, Row, difference_cell
 from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key
+from e2mc.reporting.rate_factor import FACTOR_COLUMNS, Explained, explained, factors_in_words
 from e2mc.reporting.rate_points import Place, Point, by_curve, rate_points
 from e2mc.reporting.results import read_result
 from e2mc.reporting.statistics import LEVEL
@@ -94,11 +95,14 @@ def _both_signs(study: Study, curve: Sequence[Point]) -> str:
 # --- as a table ---
 
 
-def rates_table(study: Study, points: Sequence[Point], kind: str) -> str:
+def rates_table(
+    study: Study, points: Sequence[Point], factors: Sequence[Explained], kind: str
+) -> str:
     """The differences by rate as a document: "md", "tex" or "html"."""
     write = {"md": layout.markdown, "tex": layout.latex, "html": layout.html}[kind]
     title = f"Differences by the learning rate of the head: {study.title}"
-    return write(title, _blocks(study, points), rates_in_words(study, points), _notes(points))
+    words = f"{rates_in_words(study, points)} {factors_in_words(factors)}"
+    return write(title, _blocks(study, points), words, _notes(points))
 
 
 def _blocks(study: Study, points: Sequence[Point]) -> list[Block]:
@@ -269,12 +273,18 @@ def _reads(study: Study) -> Inputs:
 
 
 def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
-    points = rate_points(study, map(read_result, inputs["results"]))
+    records = [read_result(path) for path in inputs["results"]]
+    points = rate_points(study, records)
     frame = pd.DataFrame([point.flat() for point in points])
     text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     outputs["rates.csv"].write_text(text, encoding="utf-8")
+    factors = explained(study, records)
+    frame = pd.DataFrame([one.flat() for one in factors], columns=FACTOR_COLUMNS)
+    text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    outputs["rate_factors.csv"].write_text(text, encoding="utf-8")
     for kind in ("md", "tex", "html"):
-        outputs[f"rates.{kind}"].write_text(rates_table(study, points, kind), encoding="utf-8")
+        text = rates_table(study, points, factors, kind)
+        outputs[f"rates.{kind}"].write_text(text, encoding="utf-8")
     save_figure(rates_figure(study, points), outputs, "rates")
 
 
@@ -283,6 +293,7 @@ RATES = Part(
     reads=_reads,
     writes=lambda study: (
         {f"tables/rates.{kind}": "" for kind in ("csv", "md", "tex")}
+        | {"tables/rate_factors.csv": ""}
         | {"tables/rates.html": "rates, in numbers"}
         | figure_files("rates", "rates of the head")
     ),

@@ -119,13 +119,13 @@ def test_one_pair_cannot_tell(shown, write):
         "Whether a sign of E2MC − continued depends on the head's learning rate cannot be told "
         "from noise: there is one pair of runs each."
     )
-    assert "+1.00 ?" in rates_table(shown, points, "md")
+    assert "+1.00 ?" in rates_table(shown, points, [], "md")
     rates_figure(shown, points)
 
 
 def test_table_has_a_row_per_kind_of_features_and_marks_both_rates(shown, write):
     points = rate_points(shown, write(flipping))
-    lines = rates_table(shown, points, "md").splitlines()
+    lines = rates_table(shown, points, [], "md").splitlines()
     [heading] = [line for line in lines if "(fixed)" in line and line.startswith("|")]
     assert heading.replace(" ", "") == "||0.03|0.3(fixed)|3|chosen|"
     begin = next(i for i, line in enumerate(lines) if "SwAV (long), E2MC − continued" in line)
@@ -137,13 +137,13 @@ def test_table_has_a_row_per_kind_of_features_and_marks_both_rates(shown, write)
     ]
     assert rates_in_words(shown, points) in "\n".join(lines)
     for kind in ("html", "tex"):
-        assert "standardised" in rates_table(shown, points, kind)
+        assert "standardised" in rates_table(shown, points, [], kind)
 
 
 def test_without_validation_images_nothing_is_chosen(shown, write):
     points = rate_points(shown, write(flipping, chosen=None))
     assert not any(point.own for point in points)
-    table = rates_table(shown, points, "md")
+    table = rates_table(shown, points, [], "md")
     assert "chosen |" not in table and "validation" not in table and "**+" not in table
     figure = rates_figure(shown, points)
     assert "most chosen" not in [text.get_text() for text in figure.legends[0].get_texts()]
@@ -153,7 +153,7 @@ def test_a_rate_at_which_heads_diverge_is_said(shown, write):
     records = write(lambda base, kind, rate: None if (kind, rate) == ("raw", 3.0) else 0.0)
     points = rate_points(shown, records)
     assert [p.difference is None for p in points[:4]] == [False, False, True, False]
-    assert "*diverged*" in rates_table(shown, points, "md")
+    assert "*diverged*" in rates_table(shown, points, [], "md")
     assert math.isnan(points[2].flat()["difference"])
     rates_figure(shown, points)
 
@@ -164,7 +164,9 @@ def test_bases_with_other_rates_have_a_table_each(shown, write):
         if record["base"] == "simsiam":
             record["details"]["rates"] |= {"learning_rates": [0.2, 1.6, 16.0], "fixed": 1.6}
     points = rate_points(shown, records)
-    headings = [line for line in rates_table(shown, points, "md").splitlines() if "(fixed)" in line]
+    headings = [
+        line for line in rates_table(shown, points, [], "md").splitlines() if "(fixed)" in line
+    ]
     assert [line.split("|")[3].strip() for line in headings if line.startswith("|")] == [
         "0.3 (fixed)",
         "1.6 (fixed)",

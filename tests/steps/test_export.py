@@ -84,7 +84,7 @@ def test_card_says_what_was_done_to_which_file_and_what_came_of_it(made, results
     for part in (
         f"SHA-256 of `better.safetensors`: `{sha256(done.weights)}`",
         f"1. A given file, SHA-256 `{'a' * 64}`.",
-        "2. Continued: method vicreg (expander = [256, 256, 256]) plus e2mc (entropy_weight = 35.0,",
+        "2. Continued: method vicreg (expander = [256, 256, 256]) plus e2mc (entropy_weight = 35",
         "1 epochs in batches of 256, adamw with learning rate 0.0002, seed 1, images with digest",
         "41 epochs of pre-training in all",
         'load_file("better.safetensors")',
