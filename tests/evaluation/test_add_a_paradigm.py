@@ -120,7 +120,7 @@ def copy(checkout):
     data = copy.folder / "results/fashion/data"
     data.mkdir(parents=True)
     for name in ("images", "digits"):
-        Splits(images(1000, 0), images(50, 1), images(100, 2)).save(data / f"{name}.pt")
+        Splits(images(1000, 0), images(50, 1), images(320, 2)).save(data / f"{name}.pt")
     outfits = [images(40, seed, 56, several=True) for seed in range(3)]
     Splits(*outfits).save(data / "outfits.pt")
     return copy

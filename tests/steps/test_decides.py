@@ -213,7 +213,8 @@ ARM = ["--study", "smoke", "--base", "vicreg", "--arm", "e2mc"]
 
 def test_evaluate_names_a_checkpoint_of_another_weight(small, capsys):
     run = Run("vicreg", "e2mc", 0, 0)
-    other = changed(small, ("arms.e2mc.base_params", {"vicreg": {"entropy_weight": 7.0}}))
+    weights = {"entropy_weight": 7.0, "covariance_weight": 35.0}
+    other = changed(small, ("arms.e2mc.base_params", {"vicreg": weights}))
     path = save(small, run, made_with(other, run))
     assert main(["evaluate", *ARM, "--paradigm", "linear_1"]) == 1
     error = capsys.readouterr().err
