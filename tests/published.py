@@ -47,7 +47,10 @@ def cifar100(root, monkeypatch, train=40, test=20, classes=5):
             "data": pixels.reshape(count, -1),
         }
         (folder / part).write_bytes(pickle.dumps(content, protocol=2))
-    names = {"fine_label_names": [f"class {i}" for i in range(classes)], "coarse_label_names": ["a"]}
+    names = {
+        "fine_label_names": [f"class {i}" for i in range(classes)],
+        "coarse_label_names": ["a"],
+    }
     (folder / "meta").write_bytes(pickle.dumps(names, protocol=2))
     known = datasets.CIFAR100
     for part in ("train", "test"):
