@@ -215,6 +215,7 @@ def content_digest(splits: Splits) -> str:
             add_tensor(f"{name} lengths", torch.tensor([len(encoded) for encoded in names]))
             add(f"{name} names", b"".join(names))
         else:
+            assert isinstance(part, ImageSet)
             add_tensor(f"{name} images", part.images)
     for name, rows in sorted(splits.lists.items()):
         add_tensor(f"list {name}", rows)

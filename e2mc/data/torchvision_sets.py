@@ -25,7 +25,7 @@ from e2mc.data.files import ImageFiles
 from e2mc.data.found import Found
 from e2mc.data.idx import parse_idx
 from e2mc.data.images import ImageSet
-from e2mc.data.listing import find_listed, refuse_shared, refuse_two_labels
+from e2mc.data.listing import File, find_listed, refuse_shared, refuse_two_labels
 from e2mc.errors import InputError, expect_known
 
 GREY, COLOUR = 1, 3
@@ -259,7 +259,8 @@ def _image_files(base: str, **splits: str) -> TorchvisionSet:
     """
 
     def read(kind: Any, folder: Path, _: Wish) -> Found:
-        found, files = {}, {}
+        found: dict[str, Any] = {}
+        files: dict[str, dict[str, File]] = {}
         for part, split in splits.items():
             made = kind(str(folder), split=split)
             names = [str(Path(file).relative_to(folder)) for file in made._image_files]

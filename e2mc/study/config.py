@@ -8,11 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from e2mc.cluster.slurm import Resources
-from e2mc.study.parts import CountedImages, Model
+from e2mc.study.parts import CountedImages, DataFolder, Model
 
-DataFolder = Literal[
-    "fashion-mnist", "folder", "imagenet", "inaturalist-2018", "parquet", "torchvision", "voc2007"
-]
 BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
 LaunchedRule = Literal[
     "pretrain_base",

@@ -32,6 +32,10 @@ from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_on
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0)]
+# keys of data_folders in config.yaml
+DataFolder = Literal[
+    "fashion-mnist", "folder", "imagenet", "inaturalist-2018", "parquet", "torchvision", "voc2007"
+]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -218,7 +222,7 @@ class CountedImages(Model):
         return self
 
     @property
-    def place(self) -> str:
+    def place(self) -> DataFolder:
         """The key of ``data_folders`` in config.yaml that says where it is."""
         raise NotImplementedError
 
@@ -269,7 +273,7 @@ class Images(CountedImages):
         return self
 
     @property
-    def place(self) -> str:
+    def place(self) -> DataFolder:
         return self.format
 
     @property
@@ -389,7 +393,7 @@ class TorchvisionImages(CountedImages):
         return Wish(self.name, self.split, self.unlabelled > 0)
 
     @property
-    def place(self) -> str:
+    def place(self) -> DataFolder:
         return "torchvision"
 
     def decides(self) -> dict[str, Any]:
