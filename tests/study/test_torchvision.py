@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import blocks
 
 from e2mc.study import Study, load_study
 
@@ -74,6 +75,12 @@ def test_share_of_images_without_labels_cannot_be_drawn():
     content["bases"]["vicreg"]["continued"]["images"] = 1000
     with pytest.raises(ValueError, match="share of images without labels cannot be drawn by class"):
         Study.model_validate(content)
+
+
+def test_data_of_the_docs():
+    _, data, _ = blocks(REPOSITORY / "docs/own-data.md", "yaml")
+    found = cifar100(**{"name": None, **yaml.safe_load(data)["data"]}).data
+    assert found.names == ("images", "cifar10") and found.training_count == 104_500
 
 
 def test_the_key_of_a_fault_is_that_of_the_file(tmp_path):
