@@ -234,11 +234,11 @@ def some_images(
         )
     own = study.data.every["images"]
     classes = tuple(map(str, range(own.classes)))
-    given = folders.get(own.place)
+    given = own.folder or folders.get(own.place)
     folder = None if given is None else Path(given).expanduser()
     if study.dataset_path("images").exists():
         yield Splits.load(study.dataset_path("images")).pretraining, "the study's images"
-    elif isinstance(own, TorchvisionImages) and own.wish.in_memory:
+    elif isinstance(own, TorchvisionImages) and own.selection.in_memory:
         side = own.view.size
         pixels = torch.randint(256, (PICTURES, study.data.channels, side, side), dtype=torch.uint8)
         labels = torch.zeros(PICTURES, dtype=torch.long)

@@ -13,8 +13,8 @@ from e2mc.data.inaturalist import read_inaturalist_2018
 from e2mc.data.parquet import read_parquet
 from e2mc.data.voc2007 import read_voc2007
 
-# of a folder, and of one in which files may be unpacked
-FORMATS: dict[str, Callable[[Path, Path], Found]] = {
+# of a folder, and of one to unpack files into, which Parquet alone needs
+FORMATS: dict[str, Callable[[Path, Path | None], Found]] = {
     "folder": lambda folder, _: read_folder(folder),
     "imagenet": lambda folder, _: Found(*read_imagenet(folder)),
     "inaturalist-2018": lambda folder, _: Found(*read_inaturalist_2018(folder)),
@@ -33,7 +33,7 @@ def find_images(
     validation: int = 0,
     lists: Mapping[str, tuple[Path, int]] | None = None,
     seed: int = 0,
-    unpack_to: Path = Path("unpacked"),
+    unpack_to: Path | None = None,
 ) -> Splits:
     """The images of a folder, when there are as many as there should be.
 
@@ -47,8 +47,7 @@ def find_images(
             whole.
         lists: name -> file with the names of labelled training images, and how many it must have.
         seed: decides which images are held out.
-        unpack_to: a folder of this package's, for the images of a format that packs several into a
-            file.
+        unpack_to: a folder for the images of format "parquet", which packs several into a file.
 
     Raises:
         DataError: when the folder or a list is not what it should be; with counts.

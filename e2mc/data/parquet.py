@@ -46,7 +46,7 @@ class Shard(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_parquet(folder: Path, unpack_to: Path) -> Found:
+def read_parquet(folder: Path, unpack_to: Path | None) -> Found:
     """The images of the shards in ``folder/data``, or in ``folder`` itself, in their order.
 
     Images are unpacked as they are, each into a file named by its number and content; those that
@@ -61,6 +61,7 @@ def read_parquet(folder: Path, unpack_to: Path) -> Found:
         DataError: when pyarrow is not installed, a part or one of its shards is missing, a file or
             a row is not of this format, or a label has no class.
     """
+    assert unpack_to is not None, "images of Parquet files are unpacked into a folder"
     parts = _shards(folder)
     names: tuple[str, ...] = ()
     files: dict[str, list[str]] = {}

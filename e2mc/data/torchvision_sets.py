@@ -43,7 +43,7 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Selection:
     """What is wanted of a data set.
 
     Attributes:
@@ -94,15 +94,17 @@ class TorchvisionSet:
 
     channels: int
     files: Callable[[Any], dict[str, str | None]]
-    read: Callable[[Any, Path, Wish], Found]
+    read: Callable[[Any, Path, Selection], Found]
     in_memory: bool = True
 
 
-def read_torchvision(wish: Wish, folder: Path | None, download_to: Path) -> tuple[Found, Path]:
+def read_torchvision(
+    selection: Selection, folder: Path | None, download_to: Path
+) -> tuple[Found, Path]:
     """The images of a data set of torchvision, and the folder that they are in.
 
     Args:
-        wish: which one.
+        selection: which one.
         folder: what torchvision calls the root; None, or one that has none of its files, to have
             them downloaded.
         download_to: a folder for them.
@@ -113,36 +115,36 @@ def read_torchvision(wish: Wish, folder: Path | None, download_to: Path) -> tupl
     """
     from torchvision import datasets
 
-    kind, known = getattr(datasets, wish.name), SETS[wish.name]
+    kind, known = getattr(datasets, selection.name), SETS[selection.name]
     files = known.files(kind)
     if folder is not None and not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder: set data_folders.torchvision in config.yaml to the one "
-            f"that holds {next(iter(files))}, or to null to have {wish.name} downloaded"
+            f"that holds {next(iter(files))}, or to null to have {selection.name} downloaded"
         )
     if folder is None or not any((folder / file).exists() for file in files):
         folder = download_to
-        _download(kind, wish, folder, next(iter(files)))
+        _download(kind, selection, folder, next(iter(files)))
     for file, md5 in files.items():
-        _check(wish.name, folder / file, md5)
+        _check(selection.name, folder / file, md5)
     try:
-        return known.read(kind, folder, wish), folder
+        return known.read(kind, folder, selection), folder
     except DataError:
         raise
     # files that have no checksum may hold anything
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, AttributeError) as error:
         raise DataError(
-            f"{folder}: {wish.name} cannot be read ({' '.join(str(error).split())}): it is "
+            f"{folder}: {selection.name} cannot be read ({' '.join(str(error).split())}): it is "
             "damaged; fetch it again"
         ) from error
 
 
-def _download(kind: Any, wish: Wish, folder: Path, example: str) -> None:
+def _download(kind: Any, selection: Selection, folder: Path, example: str) -> None:
     """Has torchvision fetch and unpack what is not there yet."""
     splits: list[dict[str, str]] = [{}]
-    if wish.split is not None:
-        splits = [{"split": wish.split}]
-    elif wish.name == "SVHN":
+    if selection.split is not None:
+        splits = [{"split": selection.split}]
+    elif selection.name == "SVHN":
         splits = [{"split": "train"}, {"split": "test"}]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def _download(kind: Any, wish: Wish, folder: Path, example: str) -> None:
             kind(str(folder), download=True, **split)
     except (OSError, RuntimeError, EOFError) as error:
         raise DataError(
-            f"{wish.name} is in no folder of this machine and could not be downloaded "
+            f"{selection.name} is in no folder of this machine and could not be downloaded "
             f"({' '.join(str(error).split())}): fetch it where there is a network, and set "
             f"data_folders.torchvision in config.yaml to the folder that holds {example}"
         ) from None
@@ -182,7 +184,7 @@ def _batches(kind: Any) -> dict[str, str | None]:
     return files | {f"{kind.base_folder}/{kind.class_names_file}": None}
 
 
-def _cifar(kind: Any, folder: Path, _: Wish) -> Found:
+def _cifar(kind: Any, folder: Path, _: Selection) -> Found:
     parts = [kind(str(folder), train=train) for train in (True, False)]
     train, test = (
         _image_set(part.data.transpose(0, 3, 1, 2), part.targets, part.classes) for part in parts
@@ -190,11 +192,11 @@ def _cifar(kind: Any, folder: Path, _: Wish) -> Found:
     return Found(train, test)
 
 
-def _stl10(kind: Any, folder: Path, wish: Wish) -> Found:
+def _stl10(kind: Any, folder: Path, selection: Selection) -> Found:
     parts = [kind(str(folder), split=split) for split in ("train", "test")]
     train, test = (_image_set(part.data, part.labels, part.classes) for part in parts)
     more = None
-    if wish.unlabelled:
+    if selection.unlabelled:
         pixels = kind(str(folder), split="unlabeled").data
         more = _image_set(pixels, np.zeros(len(pixels)), train.classes)
     return Found(train, test, unlabelled=more)
@@ -204,7 +206,7 @@ def _svhn_files(kind: Any) -> dict[str, str | None]:
     return {file: md5 for _, file, md5 in (kind.split_list[part] for part in ("train", "test"))}
 
 
-def _svhn(kind: Any, folder: Path, _: Wish) -> Found:
+def _svhn(kind: Any, folder: Path, _: Selection) -> Found:
     parts = [kind(str(folder), split=split) for split in ("train", "test")]
     digits = [str(digit) for digit in range(10)]
     train, test = (_image_set(part.data, part.labels, digits) for part in parts)
@@ -216,7 +218,7 @@ def _resources(kind: Any) -> dict[str, str | None]:
     return {f"{kind.__name__}/raw/{file}": md5 for file, md5 in kind.resources}
 
 
-def _mnist(kind: Any, folder: Path, _: Wish) -> Found:
+def _mnist(kind: Any, folder: Path, _: Selection) -> Found:
     """From the compressed files, since torchvision has no checksums of what it unpacks."""
     images, labels, test_images, test_labels = (
         _idx((folder / file).read_bytes()) for file in _resources(kind)
@@ -225,15 +227,15 @@ def _mnist(kind: Any, folder: Path, _: Wish) -> Found:
     return Found(train, _image_set(test_images[:, None].numpy(), test_labels, kind.classes))
 
 
-def _emnist(kind: Any, folder: Path, wish: Wish) -> Found:
+def _emnist(kind: Any, folder: Path, selection: Selection) -> Found:
     """From the archive, as for MNIST; images lie on their side, as they are published."""
-    assert wish.split is not None
-    classes = kind.classes_split_dict[wish.split]
+    assert selection.split is not None
+    classes = kind.classes_split_dict[selection.split]
     first = int(classes[0] == "N/A")  # letters are numbered from 1
     sets = []
     with zipfile.ZipFile(folder / EMNIST_ARCHIVE) as archive:
         for part in ("train", "test"):
-            name = f"gzip/emnist-{wish.split}-{part}"
+            name = f"gzip/emnist-{selection.split}-{part}"
             images = _idx(archive.read(f"{name}-images-idx3-ubyte.gz"))
             labels = _idx(archive.read(f"{name}-labels-idx1-ubyte.gz")).long() - first
             sets.append(_image_set(images[:, None].numpy(), labels, classes[first:]))
@@ -258,7 +260,7 @@ def _image_files(base: str, **splits: str) -> TorchvisionSet:
         splits: part of ``Found`` -> torchvision's split.
     """
 
-    def read(kind: Any, folder: Path, _: Wish) -> Found:
+    def read(kind: Any, folder: Path, _: Selection) -> Found:
         found: dict[str, Any] = {}
         files: dict[str, dict[str, File]] = {}
         for part, split in splits.items():

@@ -116,7 +116,7 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
     if folder is not None:
         folder = Path(os.path.expanduser(folder))
     if isinstance(images, TorchvisionImages):
-        found, place = read_torchvision(images.wish, folder, downloads_folder(study))
+        found, place = read_torchvision(images.selection, folder, downloads_folder(study))
         expected = Expected(
             images.classes, images.train, images.test, images.validation, images.unlabelled, seed
         )

@@ -20,7 +20,7 @@ from pydantic import (
 
 from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.released import FORMATS
-from e2mc.data.torchvision_sets import COLOUR, GREY, Wish
+from e2mc.data.torchvision_sets import COLOUR, GREY, Selection
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation import COLUMNS, Column
@@ -384,13 +384,13 @@ class TorchvisionImages(CountedImages):
 
     @model_validator(mode="after")
     def _exists(self) -> TorchvisionImages:
-        self.wish  # noqa: B018 (checks the name)
+        self.selection  # noqa: B018 (checks the name)
         return self
 
     @property
-    def wish(self) -> Wish:
+    def selection(self) -> Selection:
         """What is read."""
-        return Wish(self.name, self.split, self.unlabelled > 0)
+        return Selection(self.name, self.split, self.unlabelled > 0)
 
     @property
     def place(self) -> DataFolder:
@@ -419,9 +419,9 @@ class Torchvision(CountedData, TorchvisionImages):
             raise InputError("transfer: 'images' is the data set of pre-training: rename it")
         check_channels(self.normalisation, self, "normalisation")
         for name, images in self.transfer.items():
-            if images.wish.channels != self.channels:
+            if images.selection.channels != self.channels:
                 raise InputError(
-                    f"transfer.{name}: images of {images.name} have {images.wish.channels} "
+                    f"transfer.{name}: images of {images.name} have {images.selection.channels} "
                     f"channels, those of {self.name} have {self.channels}: choose another"
                 )
             if images.unlabelled:
@@ -439,7 +439,7 @@ class Torchvision(CountedData, TorchvisionImages):
     @property
     def channels(self) -> int:
         """Of an image: 1, grey, or 3, in colour."""
-        return self.wish.channels
+        return self.selection.channels
 
     @property
     def colour(self) -> str:

@@ -12,7 +12,7 @@ from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
 from e2mc.data.found import Expected, divide
 from e2mc.data.images import ImageSet, Splits
-from e2mc.data.torchvision_sets import SETS, Wish, read_torchvision
+from e2mc.data.torchvision_sets import SETS, Selection, read_torchvision
 from e2mc.errors import InputError
 
 
@@ -24,8 +24,8 @@ def no_network(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
 
-def read(root, name, **wish):
-    found, folder = read_torchvision(Wish(name, **wish), root, root / "downloads")
+def read(root, name, **selection):
+    found, folder = read_torchvision(Selection(name, **selection), root, root / "downloads")
     assert folder == root
     return found
 
@@ -197,27 +197,27 @@ def test_image_of_both_parts_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["CIFAR100", "STL10", "SVHN", "MNIST", "EMNIST", "Food101", "DTD"])
 def test_without_a_network(name, tmp_path):
-    wish = Wish(name, "letters" if name == "EMNIST" else None)
+    selection = Selection(name, "letters" if name == "EMNIST" else None)
     with pytest.raises(
         DataError,
         match=rf"{name} is in no folder .* downloaded \(.*no route to host.*\): fetch it where .*"
         r"data_folders\.torchvision",
     ) as caught:
-        read_torchvision(wish, None, tmp_path)
+        read_torchvision(selection, None, tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_what_one_folder_lacks_is_taken_from_the_other(tmp_path, monkeypatch):
     (tmp_path / "given").mkdir()
     published.cifar100(tmp_path / "downloads", monkeypatch)
-    wish = Wish("CIFAR100")
-    found, folder = read_torchvision(wish, tmp_path / "given", tmp_path / "downloads")
+    selection = Selection("CIFAR100")
+    found, folder = read_torchvision(selection, tmp_path / "given", tmp_path / "downloads")
     assert folder == tmp_path / "downloads" and len(found.train) == 40
 
 
 def test_folder_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match=r"nowhere is not a folder: set data_folders\.torchvision"):
-        read_torchvision(Wish("CIFAR100"), tmp_path / "nowhere", tmp_path)
+        read_torchvision(Selection("CIFAR100"), tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -235,4 +235,4 @@ def test_folder_that_does_not_exist(tmp_path):
 )
 def test_names_that_cannot_be_read(name, options, message):
     with pytest.raises(InputError, match=message):
-        Wish(name, **options)
+        Selection(name, **options)

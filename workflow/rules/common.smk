@@ -81,8 +81,8 @@ CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
 ]
-# what a job that goes through the images takes; on disk: decoding wants cores, a hundred epochs
-# of random views take hours, and jobs one after the other share a GPU best
+# what a job that goes through the images takes; of other data than Fashion-MNIST: decoding wants
+# cores, a hundred epochs of random views take hours, and jobs one after the other share a GPU best
 ON_IMAGES = (
     {"threads": 16, "mem_mb": 32000, "runtime": 2880}
     if COUNTED and not SUBMITS
