@@ -132,7 +132,7 @@ def read_torchvision(
     except DataError:
         raise
     # files that have no checksum may hold anything
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
         raise DataError(
             f"{folder}: {selection.name} cannot be read ({' '.join(str(error).split())}): it is "
             "damaged; fetch it again"
