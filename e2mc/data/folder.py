@@ -31,7 +31,7 @@ def read_folder(folder: Path) -> Found:
     Raises:
         DataError: when the folder does not exist, there is one class, a class has no images, parts
             have not the same classes, a part stands there under two names, or an image is in two
-            parts or in two classes.
+            parts or in two classes, or twice among those that are to be divided.
     """
     if not folder.is_dir():
         raise DataError(
@@ -47,10 +47,24 @@ def read_folder(folder: Path) -> Found:
                 "apart; sort the images into a folder per class"
             )
     refuse_mixed(folder, parts)
+    if len(parts) == 1:
+        _refuse_twice(folder, *parts.values())
     found = {part: parts[name].images(folder) for part, name in names.items()}
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
     return Found(found["train"], found.get("test"), found.get("validation"))
+
+
+def _refuse_twice(folder: Path, part: ClassFolders) -> None:
+    """Raises DataError when one file has two names, of which one could be tested on."""
+    known: dict[tuple[int, int], str] = {}
+    for name, file in part.files.items():
+        other = known.setdefault((file.device, file.inode), name)
+        if file.inode and other != name:  # some network disks give no numbers
+            raise DataError(
+                f"{folder / name} and {folder / other} are one file: one of them might be trained "
+                "on and the other tested on; remove one"
+            )
 
 
 def _parts(folder: Path) -> dict[str, str]:

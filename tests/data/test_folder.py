@@ -172,6 +172,14 @@ def test_images_of_two_parts_are_refused(join, tmp_path):
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("join", [os.link, lambda one, other: other.symlink_to(one)])
+def test_one_file_under_two_names_is_not_divided(join, tmp_path):
+    tree(tmp_path, ("",))
+    join(tmp_path / "Eiche/photo 0.jpg", tmp_path / "Eiche/again.jpg")
+    with pytest.raises(DataError, match="are one file: one of them might be trained on and the"):
+        read_folder(tmp_path)
+
+
 def test_label_lists_need_a_part_to_train_on(tmp_path):
     tree(tmp_path, ("",))
     lists = {"few": (tmp_path / "list.txt", 1)}
