@@ -5,6 +5,7 @@ from e2mc.reporting.collection import RESULTS
 from e2mc.reporting.convergence import CONVERGENCE
 from e2mc.reporting.cost import COST
 from e2mc.reporting.embeddings import EMBEDDINGS
+from e2mc.reporting.estimators import ESTIMATORS
 from e2mc.reporting.gains import GAINS
 from e2mc.reporting.information import INFORMATION
 from e2mc.reporting.part import Part
@@ -32,6 +33,7 @@ PARTS = (
     SWEEP_RATES,
     SWEEP,
     VIEWS_BANK,
+    ESTIMATORS,
     RESULTS,
 )
 
