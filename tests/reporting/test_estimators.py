@@ -1,8 +1,11 @@
 """How estimates of entropies fail with dimensions, on few points."""
 
 import math
+import re
 
+import pandas as pd
 import pytest
+from pages import DOCS
 
 from e2mc.reporting import estimators
 from e2mc.reporting.estimators import ESTIMATORS, estimator_errors, estimators_figure
@@ -70,3 +73,17 @@ def test_files_are_the_same_when_made_again(tmp_path, monkeypatch):
         ESTIMATORS.make(None, {}, {name: tmp_path / folder / name for name in names})
         made.append([(tmp_path / folder / name).read_bytes() for name in names])
     assert made[0] == made[1]
+
+
+def test_page_shows_what_was_measured():
+    measured = pd.read_csv(DOCS / "estimators.csv")
+    assert len(measured) == 2 * len(estimators.POINTS) * len(estimators.DIMENSIONS) * 4 * 4
+    uniform = of(measured, law="uniform", points=4096)
+    shown = re.findall(
+        r"^\| (\d+) \| (\w+) \| (.*) \|$", (DOCS / "estimators.md").read_text(), re.M
+    )
+    assert len(shown) == 7
+    for d, dependence, cells in shown:
+        row = of(uniform, dimensions=int(d), dependence=dependence).set_index("estimator")["error"]
+        wanted = [f"{row[name]:+.3f}".replace("-", "\u2212") for name in estimators.LOOKS]
+        assert cells.split(" | ") == wanted
