@@ -102,7 +102,7 @@ def estimators_figure(errors: pd.DataFrame) -> Figure:
                 axes.set_title(f"{dependence} coordinates, N = {count:,}")
         for axes in panels[-1]:
             axes.set_xlabel("dimensions d")
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=5)
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -119,10 +119,12 @@ def _panel(axes: Axes, errors: pd.DataFrame) -> None:
     truths = errors.pivot_table(index="dimensions", columns="of", values="truth", aggfunc="mean")
     apart = truths["marginal"] - truths["joint"]
     if (apart > LEAST).any():
-        axes.plot(apart.index, apart.where(apart > LEAST), color=GREY, ls="--")
+        shown = apart[apart > LEAST]
+        axes.plot(shown.index, shown, color=GREY, ls="--", label="marginal − joint, true")
+        axes.legend(loc="lower right")
     axes.set_yscale("log")
     axes.set_xscale("log", base=2)
-    ticks = [d for d in sorted(set(errors["dimensions"])) if np.log2(d) % 3 in (0, 2)]
+    ticks = sorted({1, *truths.index[::-2]})
     axes.set_xticks(ticks, [f"{d:,}" for d in ticks])
     axes.minorticks_off()
 
@@ -133,10 +135,8 @@ def _legend() -> list[Line2D]:
         for name, colour in LOOKS.items()
     ]
     laws = [Line2D([], [], color=INK, marker=m, ls="", label=law) for law, m in MARKERS.items()]
-    apart = Line2D([], [], color=GREY, ls="--", label="marginal − joint, true")
     # columns are filled from the top: an estimator above a law
-    pairs = [handle for pair in zip(estimators, laws, strict=True) for handle in pair]
-    return [*pairs, apart]
+    return [handle for pair in zip(estimators, laws, strict=True) for handle in pair]
 
 
 def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
