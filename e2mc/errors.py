@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import Any
 
 
 class ExpectedError(Exception):
@@ -66,3 +68,18 @@ def expect_integer(value: object, what: str, at_least: int) -> None:
     """Raises InputError unless ``value`` is a whole number, and not below ``at_least``."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
         raise InputError(f"{what} must be a whole number of at least {at_least}, found {value!r}")
+
+
+def expect_default(settings: Any, names: Iterable[str], why: str) -> None:
+    """Raises InputError for a setting that is given though nothing would read it.
+
+    Args:
+        settings: a dataclass.
+        names: fields that nothing reads, each with a default.
+        why: why not, and what else could be set.
+    """
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(settings)}
+    for name in names:
+        value = getattr(settings, name)
+        if value != defaults[name]:
+            raise InputError(f"{name} is {value}, but {why}, or leave {name} out")

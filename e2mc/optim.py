@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from e2mc.errors import InputError, expect_known, expect_number
+from e2mc.errors import InputError, expect_default, expect_known, expect_number
 
 
 class _LayerwiseMomentum(Optimizer):
@@ -195,7 +195,7 @@ class OptimizerSpec:
     Attributes:
         name: "sgd", "lars", "larc", "larc-sgd", "adam" or "adamw".
         lr: initial learning rate, positive.
-        momentum: in [0, 1); not used by Adam and AdamW.
+        momentum: in [0, 1); Adam and AdamW have none, and refuse it.
         weight_decay: not negative.
         group_lr: constant learning rates of parameter groups, by the group's name; a schedule does
             not change them (SimSiam's predictor).
@@ -218,6 +218,9 @@ class OptimizerSpec:
             raise InputError(f"The momentum is {self.momentum}, it must be in [0, 1).")
         if not self.weight_decay >= 0:
             raise InputError(f"The weight decay is {self.weight_decay}, it must not be negative.")
+        if self.name in WITHOUT_MOMENTUM:
+            why = f"optimizer {self.name} has none: name another optimizer"
+            expect_default(self, ["momentum"], why)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ class ScheduleSpec:
     Attributes:
         name: "constant" or "cosine".
         warmup_epochs: length of the linear warm-up from zero, not negative.
-        final_factor: what is left of the initial learning rate at the end of the cosine, in [0, 1].
+        final_factor: what is left of the initial learning rate at the end of the cosine, in [0, 1];
+            refused without a cosine.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -240,6 +244,8 @@ class ScheduleSpec:
         expect_known(self.name, ("constant", "cosine"), "schedule")
         expect_number(self.warmup_epochs, "warmup_epochs", at_least=0)
         expect_number(self.final_factor, "final_factor", at_least=0, at_most=1)
+        if self.name != "cosine":
+            expect_default(self, ["final_factor"], f"schedule {self.name} has no end: name cosine")
 
 
 def _without_compiler(optimizer: type[Optimizer]) -> type[Optimizer]:
@@ -261,6 +267,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": _without_compiler(Adam),
     "adamw": _without_compiler(AdamW),
 }
+WITHOUT_MOMENTUM = ("adam", "adamw")
 
 
 def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
@@ -283,7 +290,7 @@ def create_optimizer(spec: OptimizerSpec, groups: list[dict]) -> Optimizer:
         )
     groups = [{**group, "lr": spec.group_lr.get(group["name"], spec.lr)} for group in groups]
     settings: dict[str, Any] = {"weight_decay": spec.weight_decay}
-    if spec.name not in ("adam", "adamw"):
+    if spec.name not in WITHOUT_MOMENTUM:
         settings["momentum"] = spec.momentum
     settings["lr"] = spec.lr
     return OPTIMIZERS[spec.name](groups, **settings)

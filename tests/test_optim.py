@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from e2mc.errors import InputError
 from e2mc.optim import (
     LARC,
     LARCSGD,
@@ -203,3 +204,18 @@ def test_schedules_at_their_ends():
     assert learning_rate_factor(cosine, 50, 5, 50) == pytest.approx(0.1)
     constant = ScheduleSpec("constant", warmup_epochs=1)
     assert [learning_rate_factor(constant, s, 4, 8) for s in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: OptimizerSpec("adamw", 1e-3, momentum=0.8),
+            "momentum is 0.8, but optimizer adamw",
+        ),
+        (lambda: ScheduleSpec(final_factor=0.1), "final_factor is 0.1, but schedule constant has"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

@@ -306,9 +306,9 @@ class _Prices:
         if arm == BASE_ARM and study.bases[base].checkpoint is not None:
             return _Cost(disk=self._published_bytes(base))
         spec = study.training_spec(run)
-        assert spec.epochs is not None, "the recipes of a study count epochs"
         images = study.training_images(run) or study.data.training_count
-        hours = self.rates.hours(spec.method.name, spec.epochs * images)
+        shown = spec.steps * spec.batch_size if spec.steps else (spec.epochs or 0) * images
+        hours = self.rates.hours(spec.method.name, shown)
         stays = arm == BASE_ARM or "continued" in self.keep
         return _Cost(training=hours, disk=self.bytes(base, spec.keep_optimizer) if stays else 0)
 

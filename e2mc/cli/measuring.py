@@ -130,7 +130,15 @@ def _training(
 ) -> tuple[Pass, int]:
     """Continued pre-training without a criterion, from random weights."""
     spec = study.training_spec(Run(base, "continued", 0, 0))
-    spec = replace(spec, epochs=1, micro_batches=1, augmentation_streams=1, restore_optimizer=False)
+    spec = replace(
+        spec,
+        epochs=1,
+        steps=None,
+        head_warmup_epochs=0,
+        micro_batches=1,
+        augmentation_streams=1,
+        restore_optimizer=False,
+    )
     if _on_cpu(device):  # half precision takes minutes there
         spec = replace(spec, batch_size=min(spec.batch_size, ON_CPU), precision="float32")
 

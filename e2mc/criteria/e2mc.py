@@ -27,7 +27,8 @@ class E2MC(Criterion):
     (entropies averaged over the views, covariances summed, as in the official code).
 
     Args:
-        entropy_weight: >= 0.
+        entropy_weight: >= 0. The defaults of both weights are the paper's for VICReg and SwAV on
+            ImageNet; beside another loss, or at another scale of it, `suggest_weights` has a start.
         covariance_weight: >= 0; beyond about 10 times the entropy weight, embeddings shrink
             instead of decorrelating.
         mapping: "normal", the normal distribution function, or "logistic", which suits embeddings
@@ -60,9 +61,12 @@ class E2MC(Criterion):
     `get_ent_and_cov_loss`.
 
     Example:
-        >>> criterion = E2MC(entropy_weight=10.0, covariance_weight=1.0)
-        >>> z1, z2 = torch.randn(2, 256, 64)
-        >>> criterion(z1, z2).loss  # add it to your own loss
+        >>> model = torch.nn.Linear(8, 64)
+        >>> z1, z2 = model(torch.randn(256, 8)), model(torch.randn(256, 8))
+        >>> loss = (z1 - z2).square().mean()  # your own
+        >>> weights = E2MC().suggest_weights(z1, z2, loss=loss, parameters=model.parameters())
+        >>> criterion = E2MC(**weights)
+        >>> loss = loss + criterion(z1, z2).loss
     """
 
     def __init__(
@@ -113,13 +117,7 @@ class E2MC(Criterion):
         Raises:
             InputError: when a gradient is 0 or not finite, see `balanced_weights`.
 
-        Example:
-            >>> model = torch.nn.Linear(8, 64)
-            >>> z1, z2 = model(torch.randn(256, 8)), model(torch.randn(256, 8))
-            >>> weights = E2MC().suggest_weights(
-            ...     z1, z2, loss=(z1 - z2).square().mean(), parameters=model.parameters()
-            ... )
-            >>> criterion = E2MC(**weights)
+        See `E2MC` for an example.
         """
         terms = {name: term for name, (_, term) in self.weighted_terms(embeddings).items()}
         found = balanced_weights(terms, loss, parameters, self.group)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2mc.data.transforms import color_jitter, crop, gaussian_blur, greyscale, solarize
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_default
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Normalisation:
 
 
 COLOURS = ("brightness", "contrast", "saturation", "hue")
+# of what happens with some probability, what it is like
+SETTINGS = {"jitter": (*COLOURS, "jitter_order"), "blur": ("blur_sigma",)}
 USUAL = {"jitter": 0.8, "blur": 0.5}  # probabilities in SimCLR and its followers
 
 
@@ -130,24 +132,16 @@ class ViewRecipe:
                 raise InputError(f"{name} must be in [0, 1], found {getattr(self, name)}")
         if not 0 <= self.hue <= 0.5:
             raise InputError(f"hue must be in [0, 0.5], found {self.hue}")
-        self._expect_effect("jitter", *COLOURS, "jitter_order")
-        self._expect_effect("blur", "blur_sigma")
+        for probability, settings in SETTINGS.items():
+            if not getattr(self, probability):
+                usual = f"set {probability}, e.g. to {USUAL[probability]}"
+                why = f"{probability}, the probability that it is used, is 0: {usual}"
+                expect_default(self, settings, why)
         if self.jitter and not any(getattr(self, name) for name in COLOURS):
             raise InputError(
                 f"jitter is {self.jitter}, but {', '.join(COLOURS[:-1])} and {COLOURS[-1]} are 0: "
                 "set one of them, or leave jitter out"
             )
-
-    def _expect_effect(self, probability: str, *settings: str) -> None:
-        """Raises InputError for a setting of what never happens."""
-        defaults = {entry.name: entry.default for entry in fields(self)}
-        for name in settings:
-            value = getattr(self, name)
-            if value != defaults[name] and not getattr(self, probability):
-                raise InputError(
-                    f"{name} is {value}, but {probability}, the probability that it is used, is 0: "
-                    f"set {probability}, e.g. to {USUAL[probability]}, or leave {name} out"
-                )
 
 
 @dataclass(frozen=True)

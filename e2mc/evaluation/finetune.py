@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from e2mc.data.files import ImageFiles
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
-from e2mc.errors import InputError, MachineError
+from e2mc.errors import InputError, MachineError, expect_default
 from e2mc.evaluation.epochs import EpochState, interruption_point
 from e2mc.evaluation.features import epoch_batches
-from e2mc.evaluation.heads import schedule_factor
+from e2mc.evaluation.heads import WITHOUT_STEPS, schedule_factor
 from e2mc.evaluation.metrics import score, topk_accuracy
 from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
 from e2mc.evaluation.seeds import FIRST, EvaluationSeed
@@ -34,7 +34,8 @@ class FineTuneProtocol:
     learning rate. Training views are random resized crops, perhaps mirrored.
 
     Args:
-        schedule: of both rates per epoch, "cosine" to 0, or "step": times ``gamma`` at ``steps``.
+        schedule: of both rates per epoch, "cosine" to 0, or "step": times ``gamma`` at ``steps``;
+            a cosine refuses them.
         crop_scale: share of the image's area in a crop (smallest, largest).
         flip: probability of a horizontal flip.
         validate_every: epochs between looks at the validation split, for the best epoch; the last
@@ -69,6 +70,8 @@ class FineTuneProtocol:
             raise InputError(f"momentum must be in [0, 1), found {self.momentum}")
         if self.schedule not in ("cosine", "step"):
             raise InputError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
+        if self.schedule == "cosine":
+            expect_default(self, ["steps", "gamma"], WITHOUT_STEPS)
         self.views(size=1)  # checks crop_scale and flip
 
     def views(self, size: int) -> ViewRecipe:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2mc.errors import InputError
+from e2mc.errors import InputError, expect_default
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class LinearProtocol:
             rate for the weights of a head and one for its biases.
         learning_rates: one head each, and the validation split chooses. Few labels need a wide
             grid: the number of steps is small, and the rate is then the regulariser.
-        schedule: per epoch, "cosine" to 0 or "step", times ``gamma`` at each epoch of ``steps``.
+        schedule: per epoch, "cosine" to 0 or "step", times ``gamma`` at each epoch of ``steps``;
+            a cosine refuses them.
         init_std: of the normal weights; biases begin at 0.
         batch_norm: the features pass a batch normalisation, with a scale and shift per channel that
             are trained and decayed like the rest, before the head.
@@ -71,6 +72,8 @@ class LinearProtocol:
                 raise InputError(f"{name} must not be negative, found {getattr(self, name)}")
         if self.schedule not in ("cosine", "step"):
             raise InputError(f"schedule must be 'cosine' or 'step', found {self.schedule!r}")
+        if self.schedule == "cosine":
+            expect_default(self, ["steps", "gamma"], WITHOUT_STEPS)
         if self.optimizer not in ("sgd", "lars"):
             raise InputError(f"optimizer must be 'sgd' or 'lars', found {self.optimizer!r}")
         if self.optimizer == "lars" and self.batch_norm:
@@ -81,6 +84,9 @@ class LinearProtocol:
     def factor(self, epoch: int) -> float:
         """What the learning rate is multiplied by in this epoch, counted from 0."""
         return schedule_factor(self.schedule, epoch, self.epochs, self.steps, self.gamma)
+
+
+WITHOUT_STEPS = "schedule cosine has no steps: set schedule to step"
 
 
 def schedule_factor(

@@ -6,6 +6,7 @@ from e2mc.reporting.collection import RESULTS
 from e2mc.reporting.convergence import CONVERGENCE
 from e2mc.reporting.cost import COST
 from e2mc.reporting.embeddings import EMBEDDINGS
+from e2mc.reporting.estimators import ESTIMATORS
 from e2mc.reporting.gains import GAINS
 from e2mc.reporting.information import INFORMATION
 from e2mc.reporting.part import Part
@@ -34,6 +35,7 @@ PARTS = (
     SWEEP_RATES,
     SWEEP,
     VIEWS_BANK,
+    ESTIMATORS,
     RESULTS,
 )
 

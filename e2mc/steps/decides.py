@@ -26,10 +26,8 @@ def training_values(study: Study, run: Run) -> dict[str, Any]:
 
     Raises InputError for a base without a pretraining recipe.
     """
-    spec = study.training_spec(run).values()
-    del spec["steps"]  # the length of a study's run is in epochs
     values = {
-        **spec,
+        **study.training_spec(run).values(),
         "images": study.training_images(run),
         "data": study.data.decides_training(),
     }

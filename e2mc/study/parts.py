@@ -27,7 +27,7 @@ from e2mc.evaluation import COLUMNS, Column
 from e2mc.evaluation.information import Information
 from e2mc.evaluation.paradigm import Counts
 from e2mc.models.names import written
-from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_once
+from e2mc.training.spec import Component, Recipe, expect_once, expect_one_length
 
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -460,18 +460,20 @@ class BaseRecipe(Recipe):
     """How a base is trained from random weights, or trained on.
 
     Args:
-        epochs: passes over the images, at least 1.
+        epochs: length in passes over the images, at least 1.
+        steps: length in batches instead, at least 1.
         images: how many training images; None for all.
         method_params: changes to the method's parameters.
     """
 
-    epochs: int
+    epochs: int | None = None
+    steps: int | None = None
     images: int | None = None
     method_params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_at_least_one(self.epochs, "epochs")
+        expect_one_length(self.epochs, self.steps)
         if self.images is not None and self.images < 2:
             raise InputError(f"images must be at least 2, found {self.images}")
 
@@ -581,7 +583,8 @@ class Arm(Model):
     reference: Name = Field(
         "continued", description="arm it is compared with, seed by seed; base: the base itself"
     )
-    epochs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1, description="instead of the recipe's length")
+    steps: int | None = Field(None, ge=1, description="instead of the recipe's length, in batches")
     batch_size: int | None = Field(None, ge=2)
     lr: float | None = Field(None, gt=0, description="instead of the recipe's learning rate")
     lr_factor: float = Field(
@@ -590,6 +593,12 @@ class Arm(Model):
     method_params: dict[str, Any] = Field(
         {}, description="changes to the method's parameters, e.g. {objective: er}"
     )
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Arm:
+        if self.epochs is not None or self.steps is not None:
+            expect_one_length(self.epochs, self.steps)
+        return self
 
     @model_validator(mode="after")
     def _one_form_of_criteria(self) -> Arm:

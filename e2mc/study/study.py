@@ -53,7 +53,7 @@ from e2mc.study.parts import (
     backbone_name,
     check_channels,
 )
-from e2mc.training.batches import smallest_part
+from e2mc.training.batches import expect_warmup_ends, smallest_part
 from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
@@ -316,6 +316,13 @@ class Study(Model):
             self._check_images(Run(base, arm, 0, None if arm == BASE_ARM else 0))
         return self
 
+    @model_validator(mode="after")
+    def _curves_are_over_epochs(self) -> Study:
+        for row in self.convergence_rows():
+            for arm in row.arms:
+                self.epochs_of(row.base, arm)
+        return self
+
     def _check_images(self, run: Run) -> None:
         """Raises InputError where a training finds fewer images than it takes."""
         spec, wanted = self.training_spec(run), self.training_images(run)
@@ -340,6 +347,10 @@ class Study(Model):
                 f"{where}: {images} images do not fill one batch of {spec.batch_size}: lower "
                 "batch_size, or set drop_last: false"
             )
+        try:
+            expect_warmup_ends(spec, images)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         alone = smallest_part(spec, images) < 2
         if alone and (spec.criteria or normalises_batches(spec.method)):
             raise InputError(
@@ -475,7 +486,7 @@ class Study(Model):
             jobs[rule] = (*jobs.get(rule, ()), name)
         measured = tuple(name for name in MEASURED if name not in left_out)
         if measured:
-            rule = "measure" if isinstance(self.data, OnDisk) else "evaluate_frozen"
+            rule = "measure" if isinstance(self.data, CountedData) else "evaluate_frozen"
             jobs[rule] = (*jobs.get(rule, ()), *measured)
         return jobs | {"measure_information": ("information",)}
 
@@ -516,10 +527,19 @@ class Study(Model):
         return (Rows(base=self.convergence.base, arms=tuple(arms)),)
 
     def epochs_of(self, base: str, arm: str) -> int:
-        """Epochs of continued pre-training; 0 for the base itself."""
+        """Epochs of continued pre-training; 0 for the base itself.
+
+        Raises InputError for a run whose length is in steps.
+        """
         if arm == BASE_ARM:
             return 0
-        return self.arms[arm].epochs or self.bases[base].continued.epochs
+        spec = self.training_spec(Run(base, arm, 0, 0))
+        if spec.epochs is None:
+            raise InputError(
+                f"convergence: arm {arm} of base {base} goes on for {spec.steps} steps, but its "
+                "curve is drawn over epochs: give it epochs, or leave it out"
+            )
+        return spec.epochs
 
     def sweep_rows(self) -> tuple[Rows, ...]:
         """Every candidate of the sweep: those of its rates, and those of its weights."""
@@ -557,11 +577,13 @@ class Study(Model):
             raise InputError(
                 f"bases.{run.base} has no pretraining recipe and cannot be made from random weights"
             )
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"epochs": recipe.epochs, "steps": recipe.steps}
         if run.arm != BASE_ARM:
             arm = self.arms[run.arm]
-            given = {"epochs": arm.epochs, "batch_size": arm.batch_size}
-            changes |= {key: value for key, value in given.items() if value is not None}
+            if arm.epochs is not None or arm.steps is not None:
+                changes = {"epochs": arm.epochs, "steps": arm.steps}
+            if arm.batch_size is not None:
+                changes["batch_size"] = arm.batch_size
             lr = arm.lr_factor * (arm.lr or recipe.optimizer.lr)
             if lr != recipe.optimizer.lr:
                 changes["optimizer"] = dataclasses.replace(recipe.optimizer, lr=lr)
@@ -573,7 +595,7 @@ class Study(Model):
             normalisation=base.normalisation or self.data.normalisation,
             criteria=self._criteria(run),
             seed=run.base_seed if run.continuation_seed is None else run.continuation_seed,
-            **{"epochs": recipe.epochs} | of_recipe | changes,
+            **of_recipe | changes,
         )
 
     def entropy_mapping(self, base: str) -> str:

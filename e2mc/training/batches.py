@@ -9,6 +9,7 @@ import torch
 
 from e2mc.data.source import Batch
 from e2mc.distributed import rank, world_size
+from e2mc.errors import InputError
 from e2mc.state import fingerprint
 from e2mc.training.spec import TrainingError, TrainingSpec
 
@@ -31,17 +32,18 @@ class BatchOrder:
     Raises:
         TrainingError: when the images do not fill one batch, or the processes cannot share a batch
             equally (the mean over processes would be another loss).
+        InputError: see ``expect_warmup_ends``.
     """
 
     def __init__(self, spec: TrainingSpec, images: int) -> None:
         self.spec, self.images = spec, images
-        count = images / spec.batch_size
-        self.steps_per_epoch = math.floor(count) if spec.drop_last else math.ceil(count)
+        self.steps_per_epoch = steps_per_epoch(spec, images)
         if self.steps_per_epoch < 1:
             raise TrainingError(
                 f"{images} images do not fill one batch of {spec.batch_size}: lower batch_size or "
                 "use more images"
             )
+        expect_warmup_ends(spec, images)
         self.total_steps = spec.steps or (spec.epochs or 0) * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self._parts = world_size() * spec.micro_batches
@@ -84,6 +86,22 @@ class BatchOrder:
         for number, indices in enumerate(torch.arange(self.images).tensor_split(count)):
             share = [len(indices) * r // world_size() for r in (rank(), rank() + 1)]
             yield Batch(indices, self.seed(epoch, -1, number), slice(*share))
+
+
+def steps_per_epoch(spec: TrainingSpec, images: int) -> int:
+    """How many batches a pass over the images has."""
+    count = images / spec.batch_size
+    return math.floor(count) if spec.drop_last else math.ceil(count)
+
+
+def expect_warmup_ends(spec: TrainingSpec, images: int) -> None:
+    """Raises InputError for a run of some steps whose backbone would rest in all of them."""
+    warmup = spec.head_warmup_epochs * steps_per_epoch(spec, images)
+    if spec.steps is not None and spec.steps <= warmup:
+        raise InputError(
+            f"head_warmup_epochs must leave some of the {spec.steps} steps to the backbone, found "
+            f"{spec.head_warmup_epochs}, which take {warmup} steps"
+        )
 
 
 def smallest_part(spec: TrainingSpec, images: int) -> int:

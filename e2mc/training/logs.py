@@ -125,9 +125,10 @@ def open_loggers(
             try:
                 opened.append(LOGGERS[name](output, what, done, spec))
             except ModuleNotFoundError as error:
+                log = beside(output, "training.csv").name
                 print(
                     f"{what}: no {name} log, {error.name} is not installed "
-                    f"(pip install 'e2mc[{name}]'); training.csv will have every term",
+                    f"(pip install 'e2mc[{name}]'); {log} will have every term",
                     file=sys.stderr,
                 )
             else:

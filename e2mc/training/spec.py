@@ -104,15 +104,7 @@ class TrainingSpec(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lengths = {"epochs": self.epochs, "steps": self.steps}
-        given = {name: value for name, value in lengths.items() if value is not None}
-        if len(given) != 1:
-            found = " and ".join(f"{name} {value}" for name, value in given.items()) or "none"
-            raise InputError(
-                f"the length is one of epochs and steps, found {found}: leave one of them out"
-            )
-        for name, value in given.items():
-            expect_at_least_one(value, name)
+        expect_one_length(self.epochs, self.steps)
         if self.epochs is not None and self.head_warmup_epochs >= self.epochs:
             raise InputError(
                 f"head_warmup_epochs must leave some of the {self.epochs} epochs to the backbone, "
@@ -126,8 +118,9 @@ class TrainingSpec(Recipe):
         Files that were made before there was such a key say nothing of it, and stay valid.
         """
         found = asdict(self)
-        if not self.head_warmup_epochs:
-            del found["head_warmup_epochs"]
+        for name in ("head_warmup_epochs", "steps"):
+            if not found[name]:
+                del found[name]
         return found
 
 
@@ -135,6 +128,19 @@ def expect_at_least_one(value: int, name: str) -> None:
     """Raises InputError for a count below 1."""
     if value < 1:
         raise InputError(f"{name} must be at least 1, found {value}")
+
+
+def expect_one_length(epochs: int | None, steps: int | None) -> None:
+    """Raises InputError unless the length of a run is said once, and is at least 1."""
+    lengths = {"epochs": epochs, "steps": steps}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) != 1:
+        found = " and ".join(f"{name} {value}" for name, value in given.items()) or "none"
+        raise InputError(
+            f"the length is one of epochs and steps, found {found}: give one of them alone"
+        )
+    for name, value in given.items():
+        expect_at_least_one(value, name)
 
 
 def expect_once(criteria: Iterable[str]) -> None:

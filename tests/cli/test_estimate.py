@@ -56,6 +56,16 @@ def test_pretraining_is_epochs_times_images(found):
     assert row["pre-training"] == pytest.approx(3 * hours(10 * IMAGENET, "vicreg"))
 
 
+def test_steps_are_as_many_batches(paper):
+    recipe = dataclasses.replace(paper.bases["vicreg"].continued, epochs=None, steps=100)
+    changed = paper.bases["vicreg"].model_copy(update={"continued": recipe})
+    rows = rows_of(
+        paper.model_copy(update={"bases": paper.bases | {"vicreg": changed}, "stages": ()})
+    )
+    row = rows.loc[("table1", "vicreg", "e2mc")]
+    assert row["pre-training"] == pytest.approx(3 * hours(100 * recipe.batch_size, "vicreg"))
+
+
 def test_each_job_counts_its_passes_once(paper, found):
     """100 epochs over the 10 % serve 1 %, too; linear 100 % and iNat18 have banks of their own.
 

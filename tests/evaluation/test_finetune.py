@@ -113,6 +113,8 @@ def test_errors():
         ({"trunk_lr": -0.1}, "trunk_lr"),
         ({"momentum": 1.5}, "momentum"),
         ({"schedule": "linear"}, "schedule"),
+        ({"steps": (3, 6)}, r"steps is \(3, 6\), but schedule cosine has no steps: set schedule"),
+        ({"gamma": 0.5}, "gamma is 0.5, but schedule cosine"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale"),
         ({"flip": 2.0}, "flip"),
     ],

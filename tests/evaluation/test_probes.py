@@ -205,6 +205,8 @@ def test_schedules():
         ({"momentum": 1.0}, "momentum"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"schedule": "linear"}, "schedule"),
+        ({"steps": (3, 6)}, r"steps is \(3, 6\), but schedule cosine has no steps: set schedule"),
+        ({"gamma": 0.5}, "gamma is 0.5, but schedule cosine"),
     ],
 )
 def test_protocol_ranges(change, message):

@@ -155,6 +155,58 @@ def test_what_criteria_of_an_arm_may_not_say(arms, message):
         study_with_arms(**{name: {"label": name} | arm for name, arm in arms.items()})
 
 
+def in_steps(content, steps=100, **more):
+    """The continued runs of VICReg are so many steps long."""
+    content["bases"]["vicreg"]["continued"] |= {"epochs": None, "steps": steps, **more}
+
+
+def test_recipes_and_arms_may_count_steps():
+    def change(content):
+        in_steps(content)
+        content["arms"]["e2mc-window-4"]["steps"] = 7
+
+    study = Study.model_validate(content_of("fashion", change))
+    lengths = {
+        (base, arm): (spec.epochs, spec.steps)
+        for base in ("vicreg", "simsiam")
+        for arm in ("continued", "e2mc-window-4", "e2mc-epochs-3")
+        for spec in [study.training_spec(Run(base, arm, 0, 0))]
+    }
+    assert lengths == {
+        ("vicreg", "continued"): (None, 100),
+        ("vicreg", "e2mc-window-4"): (None, 7),
+        ("vicreg", "e2mc-epochs-3"): (3, None),
+        ("simsiam", "continued"): (1, None),
+        ("simsiam", "e2mc-window-4"): (None, 7),
+        ("simsiam", "e2mc-epochs-3"): (3, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: in_steps(c, epochs=1), "found epochs 1 and steps 100: give one of them alone"),
+        (lambda c: in_steps(c, None), "one of epochs and steps, found none: give"),
+        (lambda c: in_steps(c, 0), "steps must be at least 1, found 0"),
+        (
+            lambda c: c["arms"]["e2mc"].update(epochs=2, steps=5),
+            r"arms\.e2mc.*found epochs 2 and steps 5",
+        ),
+        (
+            lambda c: in_steps(c, head_warmup_epochs=2),
+            r"bases\.vicreg\.continued \(arm \w+\): head_warmup_epochs must leave some of the 100",
+        ),
+        (
+            lambda c: c["arms"]["e2mc-epochs-3"].update(epochs=None, steps=9),
+            "convergence: arm e2mc-epochs-3 of base .* for 9 steps, but its curve .* over epochs",
+        ),
+    ],
+)
+def test_lengths_that_are_refused(change, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        Study.model_validate(content_of("fashion", change))
+
+
 def test_methods_without_heads_have_none_to_warm_up():
     def change(content, method):
         content["bases"]["vicreg"]["continued"] |= {"epochs": 2, "head_warmup_epochs": 1}

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from e2mc.errors import InputError
 from e2mc.training import batches
 from e2mc.training.batches import BatchOrder, smallest_part
 from e2mc.training.spec import TrainingError
@@ -42,6 +43,13 @@ def test_length_in_steps(spec):
     of_epochs = list(BatchOrder(spec, IMAGES).from_step(0))[:6]
     for expected, found in zip(of_epochs, order.from_step(0), strict=True):
         assert torch.equal(expected.indices, found.indices) and expected.seed == found.seed
+
+
+def test_a_warm_up_as_long_as_the_steps_is_refused(spec):
+    """Else the backbone would not learn, without a word."""
+    BatchOrder(replace(spec, epochs=None, steps=5, head_warmup_epochs=1), IMAGES)
+    with pytest.raises(InputError, match="some of the 4 steps .* found 1, which take 4 steps"):
+        BatchOrder(replace(spec, epochs=None, steps=4, head_warmup_epochs=1), IMAGES)
 
 
 @pytest.mark.parametrize("first", [1, 4, 6])

@@ -84,6 +84,8 @@ def test_missing_package_is_said_and_does_not_stop_the_run(images, tmp_path, mon
     pretrain(SPEC, images, tmp_path / "checkpoint.pt", loggers=["wandb"], what="a run")
     assert "a run: no wandb log, wandb is not installed" in capsys.readouterr().err
     assert (tmp_path / "training.csv").exists()
+    pretrain(SPEC, images, tmp_path / "b.pt", loggers=["wandb"], what="a run")
+    assert "; b-training.csv will have every term" in capsys.readouterr().err
 
 
 def test_wandb_gets_every_row_under_one_identity(images, tmp_path, monkeypatch):

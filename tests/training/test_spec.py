@@ -24,7 +24,7 @@ def test_bad_specs_are_refused(spec, change):
     ("length", "found"), [({"steps": 5}, "epochs 2 and steps 5"), ({"epochs": None}, "none")]
 )
 def test_length_is_in_epochs_or_in_steps(spec, length, found):
-    with pytest.raises(ValueError, match=f"one of epochs and steps, found {found}: leave"):
+    with pytest.raises(ValueError, match=f"one of epochs and steps, found {found}: give"):
         replace(spec, **length)
 
 
@@ -53,5 +53,8 @@ def test_a_warm_up_that_leaves_nothing_is_refused(spec, epochs):
 
 def test_values_of_old_files_stay_as_they_are(spec):
     """A key that is younger than a file is among the values only where it is used."""
-    assert spec.values() == {k: v for k, v in asdict(spec).items() if k != "head_warmup_epochs"}
+    young = {"head_warmup_epochs", "steps"}
+    assert spec.values() == {k: v for k, v in asdict(spec).items() if k not in young}
+    in_steps = replace(spec, epochs=None, steps=5).values()
+    assert (in_steps["epochs"], in_steps["steps"]) == (None, 5)
     assert replace(spec, head_warmup_epochs=1).values()["head_warmup_epochs"] == 1
