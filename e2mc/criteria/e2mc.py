@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +12,9 @@ from e2mc.criteria.base import Criterion, Terms
 from e2mc.criteria.weights import balanced_weights
 from e2mc.distributed import Group, exchange_columns
 from e2mc.entropy import MAPPINGS, mapped_entropy
-from e2mc.errors import expect_integer, expect_known, expect_number
+from e2mc.errors import InputError, expect_integer, expect_known, expect_number
+
+DEAD = 1e-3  # standard deviation of a coordinate, relative to the largest, up to which it is dead
 
 
 class E2MC(Criterion):
@@ -103,7 +105,8 @@ class E2MC(Criterion):
         """First weights without a sweep: both terms pull as hard as the loss they are added to.
 
         Each weight is `balanced_weights`' ||d loss|| / ||d term||, and the covariance's at most the
-        entropy's, beyond which embeddings shrink before their entropy rises. A start, no optimum:
+        entropy's, beyond which embeddings shrink before their entropy rises. Coordinates that are
+        constant are left out. A start, no optimum:
         the mean over a few batches of the first epoch; then look whether the entropy rises.
 
         Args:
@@ -119,12 +122,31 @@ class E2MC(Criterion):
 
         See `E2MC` for an example.
         """
-        terms = {name: term for name, (_, term) in self.weighted_terms(embeddings).items()}
+        self._check_views(embeddings)
+        alive = self._alive(embeddings)
+        if not alive.any():
+            raise InputError(
+                "every coordinate of the embeddings is constant in one of the views: pass a batch "
+                "of different images, and embeddings of a model that tells them apart"
+            )
+        of_alive = self.weighted_terms([z[:, alive] for z in embeddings])
+        terms = {name: term for name, (_, term) in of_alive.items()}
         found = balanced_weights(terms, loss, parameters, self.group)
         return {
             "entropy_weight": found["entropy"],
             "covariance_weight": min(found["covariance"], found["entropy"]),
         }
+
+    def _alive(self, views: Sequence[Tensor]) -> Tensor:
+        """Bool (D,): coordinates that are not constant, or nearly, in any view of the joint batch.
+
+        The gradient of a dead one's entropy is beyond that of all others.
+        """
+        wide = [z.detach().double() for z in views]
+        sums = torch.stack([torch.stack((z**0, z, z**2)).sum(dim=1) for z in wide])
+        count, first, second = self.total(sums).unbind(dim=1)
+        deviation = (second / count - (first / count) ** 2).clamp(min=0).sqrt()
+        return (deviation > DEAD * deviation.amax(dim=1, keepdim=True)).all(dim=0)
 
     def ideal_embeddings(self, rows: int, width: int, generator: torch.Generator) -> Tensor:
         """(N, D) embeddings whose image in the unit cube is uniform."""

@@ -59,6 +59,23 @@ def test_weights_of_other_terms(model, views):
     assert found["a"] == pytest.approx(5 * found["b"])
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-6])
+def test_a_dead_coordinate_changes_nothing(spread, model, views):
+    """Its entropy has a gradient that is thousands of times that of the others."""
+    z = [model(view) for view in views]
+    dead = [torch.cat((one, 0.5 + spread * one[:, :1]), dim=1) for one in z]
+    given = {"loss": z[0].square().mean(), "parameters": list(model.parameters())}
+    assert E2MC().suggest_weights(*dead, **given) == pytest.approx(
+        E2MC().suggest_weights(*z, **given)
+    )
+
+
+def test_embeddings_that_are_all_alike_are_refused(model, views):
+    z = model(views[0])
+    with pytest.raises(ValueError, match="every coordinate of the embeddings is constant"):
+        E2MC().suggest_weights(0 * z, loss=z.sum(), parameters=model.parameters())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
