@@ -15,6 +15,7 @@ from e2mc.data.images import Splits
 from e2mc.data.inaturalist import read_inaturalist_2018
 from e2mc.data.label_lists import read_label_list
 from e2mc.data.subsets import stratified_split
+from e2mc.data.unlabelled import read_unlabelled
 from e2mc.data.voc2007 import read_voc2007
 
 FORMATS = {
@@ -22,6 +23,7 @@ FORMATS = {
     "inaturalist-2018": read_inaturalist_2018,
     "voc2007": read_voc2007,
 }
+UNLABELLED = "unlabelled"  # a format that has no test images of its own
 
 
 def find_images(
@@ -38,18 +40,19 @@ def find_images(
     """The images of a folder, when there are as many as there should be.
 
     Args:
-        format: key of ``FORMATS``.
+        format: key of ``FORMATS``, or ``UNLABELLED``.
         folder: where they are.
         classes, train, test: how many classes, training images and test images there must be.
         validation: training images to hold out, every class with its share. Images of a list are
             never held out, so that the lists stay whole.
         lists: name -> file with the names of labelled training images, and how many it must have.
-        seed: decides which images are held out.
+        seed: decides which images are held out, and which are the test images where the format has
+            none of its own.
 
     Raises:
         DataError: when the folder or a list is not what it should be; with counts.
     """
-    whole, tested = FORMATS[format](folder)
+    whole, tested = read_images(format, folder, test=test, seed=seed)
     found = {
         "classes": len(whole.classes),
         "training images": len(whole),
@@ -66,7 +69,7 @@ def find_images(
         name: read_label_list(path, whole, count, tested)
         for name, (path, count) in (lists or {}).items()
     }
-    rest, held_out = _hold_out(whole, chosen, validation, seed)
+    rest, held_out = hold_out(whole, chosen, validation, seed)
     place = torch.full((len(whole),), -1)
     place[rest] = torch.arange(len(rest))
     return Splits(
@@ -77,10 +80,19 @@ def find_images(
     )
 
 
-def _hold_out(
+def read_images(
+    format: str, folder: Path, *, test: int, seed: int
+) -> tuple[ImageFiles, ImageFiles]:
+    """The training and the test images of a folder; arguments as for ``find_images``."""
+    if format == UNLABELLED:
+        return read_unlabelled(folder, test, seed)
+    return FORMATS[format](folder)
+
+
+def hold_out(
     images: ImageFiles, lists: Mapping[str, Tensor], count: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the rest and of the images held out."""
+    """Indices of the rest and of the images held out; arguments as for ``find_images``."""
     if not count:
         return torch.arange(len(images)), torch.empty(0, dtype=torch.long)
     if images.labels.ndim != 1:

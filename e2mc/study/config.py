@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from e2mc.cluster.slurm import Resources
 from e2mc.study.parts import Images, Model
 
-DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007"]
+DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007", "unlabelled"]
 BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
 LaunchedRule = Literal[
     "pretrain_base",

@@ -183,11 +183,15 @@ class Images(Model):
     folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
         None, description="where it is; null: where data_folders of config.yaml says"
     )
-    format: Literal["imagenet", "inaturalist-2018", "voc2007"]
-    classes: int = Field(ge=2, description="how many there must be")
+    format: Literal["imagenet", "inaturalist-2018", "voc2007", "unlabelled"]
+    classes: int = Field(
+        1, ge=1, description="how many there must be; 1 where there are no labels (unlabelled)"
+    )
     train: int = Field(ge=1, description="how many training images there must be")
     test: int = Field(
-        ge=1, description="how many images of ImageNet's val, iNaturalist's val, test"
+        ge=1,
+        description="how many images of ImageNet's val, iNaturalist's val, test; of unlabelled "
+        "images how many are held out to measure on",
     )
     validation: int = Field(
         0,
@@ -200,6 +204,16 @@ class Images(Model):
     normalisation: Normalisation = Field(
         None, validate_default=True, description="in evaluation; left out: that of pre-training"
     )
+
+    @model_validator(mode="after")
+    def _has_classes_if_labels(self) -> Images:
+        if (self.classes > 1) != self.labelled:
+            wanted = "2 or more" if self.labelled else "1, as there are no labels"
+            raise InputError(
+                f"classes: format {self.format} has {wanted}, found {self.classes}: correct it, or "
+                "choose another format"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_so_many_images(self) -> Images:
@@ -220,6 +234,11 @@ class Images(Model):
                     f"({self.validation} held out) cannot be listed: correct one of the numbers"
                 )
         return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of what the images show."""
+        return self.format != "unlabelled"
 
     @property
     def several_labels(self) -> bool:
