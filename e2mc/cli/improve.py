@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,16 +191,17 @@ def _write(
         rest, _ = hold_out(images.train, {}, facts.validation, trial.data.split_seed)
         training = images.train.subset(rest)
         device = resolve_device(config.device)
-        _tell(_cost(trial, training, device, config))
+        _tell(_cost(trial, training, device, options.cores, config))
         if stands:
             return
-        weights = suggested_weights(trial, BASE, ARM, training, device)
+        with _on_threads(_threads(device, options.cores)):
+            weights = suggested_weights(trial, BASE, ARM, training, device)
     said = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items())
     _tell(f"first weights of E2MC: {said}")
     write_text(draft(facts, weights, epochs=options.epochs), path)
 
 
-def _cost(study: Study, images: ImageFiles, device: str, config: Config) -> str:
+def _cost(study: Study, images: ImageFiles, device: str, cores: int, config: Config) -> str:
     """What a study costs on this machine, in a sentence.
 
     Raises:
@@ -208,10 +210,14 @@ def _cost(study: Study, images: ImageFiles, device: str, config: Config) -> str:
     from e2mc.cli.estimate import estimate
     from e2mc.cli.measuring import quick_rates
 
-    rates = quick_rates(study, images, device, MEASURING)
+    each = _threads(device, cores)
+    with _on_threads(each):
+        rates = quick_rates(study, images, device, MEASURING)
     frame = estimate(study, rates, keep=_kept(config)).frame
     [row] = frame[frame["table"] == "together"].to_dict(orient="records")
-    seconds = 3600 * row["GPU-hours"] + STARTING * (2 * row["runs"] + 2)
+    at_a_time = 1 if each is None else cores // each
+    jobs = 2 * row["runs"] + 2  # a model is trained and scored; images, the given model, a table
+    seconds = (3600 * row["GPU-hours"] + STARTING * jobs) / at_a_time
     gigabytes = row["disk GB"]
     free = shutil.disk_usage(".").free / 1e9
     if free < gigabytes:
@@ -224,6 +230,24 @@ def _cost(study: Study, images: ImageFiles, device: str, config: Config) -> str:
         f"this will take about {_duration(seconds)} and {gigabytes:,.2f} GB of disk here: "
         f"{row['runs']} models, images/s: {speeds} ({rates.origin})"
     )
+
+
+def _threads(device: str, cores: int) -> int | None:
+    """Cores for a job, where several side by side use them better than one after the other."""
+    return max(1, cores // AT_A_TIME) if device == "cpu" else None
+
+
+@contextlib.contextmanager
+def _on_threads(count: int | None) -> Iterator[None]:
+    """Computes on so many threads; None: as many as there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _duration(seconds: float) -> str:
@@ -240,9 +264,8 @@ def _command(study: Study, options: argparse.Namespace, config: Config) -> list[
     from e2mc.steps.device import resolve_device
 
     command = ["snakemake", "--cores", str(options.cores)]
-    if options.launcher == "local" and resolve_device(config.device) == "cpu":
-        # several small jobs side by side use cores better than one on all of them
-        each = max(1, options.cores // AT_A_TIME)
+    each = _threads(resolve_device(config.device), options.cores)
+    if options.launcher == "local" and each is not None:
         rules = ["continue_pretraining", *study.evaluation_jobs()]
         command += ["--set-threads", *(f"{rule}={each}" for rule in rules)]
     keep = ",".join(_kept(config))

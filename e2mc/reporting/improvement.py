@@ -204,7 +204,8 @@ def _ranks_in_words(
 
 
 def _mean(values: Mapping[Seeds, float]) -> str:
-    return f"{spread(values.values())[0]:.3f}"
+    mean = spread(values.values())[0]
+    return f"{mean:.3f}" if abs(mean) < 10 else f"{mean:.1f}"
 
 
 def _verdict(columns: Sequence[Column], judged: str, gains: Mapping[str, Difference]) -> str:

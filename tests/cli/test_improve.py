@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def checkout(tmp_path, monkeypatch):
     """Where the command is called: a Snakefile and a folder of studies."""
     (tmp_path / "Snakefile").touch()
     (tmp_path / "studies").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "config.yaml", tmp_path)
+    monkeypatch.setattr("e2mc.cli.improve.MEASURING", 0.1)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,7 +65,7 @@ def test_model_is_found_behind_its_prefix(weights):
 
 def test_images_are_counted(images):
     found = look_at_images(images)
-    assert (found.classes, found.train, found.test) == (3, 120, 36)
+    assert (found.classes, len(found.train), len(found.test)) == (3, 120, 36)
     assert 33 <= found.side <= 41
 
 
