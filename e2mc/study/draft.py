@@ -20,6 +20,7 @@ LARGEST_BATCH, SMALLEST_BATCH = 256, 64
 HELD_OUT = 0.1  # of the training images, on which every choice is made
 FEW = 10  # labelled images per class that are few, at least
 NEIGHBOURS = (20, 10)
+ANCHOR_IMAGES = 512  # whose features' mean and deviation are taken: their error is a thirtieth
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ bases:
   {BASE}:
     label: {_text(facts.model.stem)}
     # no head: z is the feature, and the loss keeps it near that of the model as it was
-    method: {{name: anchor}}
+    method: {{name: anchor, params: {{images: {ANCHOR_IMAGES}}}}}
     views:
       - {{size: {size}, count: 2, crop_scale: [0.2, 1.0], jitter: 0.8, brightness: 0.4,
          contrast: 0.4, saturation: 0.2, hue: 0.1, grayscale: 0.2, blur: 0.5, blur_sigma: {blur}}}
