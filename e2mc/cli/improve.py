@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2mc.cli.command import Reply, add
-from e2mc.errors import InputError, MachineError, expect_integer
+from e2mc.errors import EXPECTED_ERRORS, InputError, MachineError, expect_integer
 from e2mc.state import write_text
 
 if TYPE_CHECKING:
@@ -302,30 +302,31 @@ def _verdict(study: Study, options: argparse.Namespace) -> Reply:
     path = study.root / "verdict.md"
     write_text(f"# {text}\n", path)
     run = Run(BASE, ARM, study.seeds.base[0], study.seeds.continuation[0])
-    last, exported = _exported(study, run, found, options)
-    data = {"file": str(path), "verdict": found.verdict, "exported": exported}
-    return Reply(f"{text}\n\n{last}", data)
+    exported = _exported(study, run, found, options)
+    data = {"file": str(path), "verdict": found.verdict, "exported": exported.data}
+    return Reply(f"{text}\n\n{exported.text}", data, exported.ok)
 
 
-def _exported(
-    study: Study, run: Run, found: Improvement, options: argparse.Namespace
-) -> tuple[str, Mapping[str, str] | None]:
-    """The last line of the output, and the files of an exported model; how to have one if none."""
+def _exported(study: Study, run: Run, found: Improvement, options: argparse.Namespace) -> Reply:
+    """The model as a file, or how to have one; a verdict is not lost where it cannot be written."""
     from e2mc.steps.export import export_checkpoint
 
-    checkpoint = study.trained_path(run)
+    checkpoint, seed = study.trained_path(run), run.continuation_seed
+    command = f"e2mc checkpoint export {checkpoint}"
     if options.export is None:
-        line = f"e2mc checkpoint export {checkpoint} {study.name}.safetensors --study {study.name}"
-        return f"The model with E2MC (seed {run.continuation_seed}) as a file: {line}", None
-    done = export_checkpoint(
-        checkpoint,
-        options.export,
-        study=study,
-        verdict=f"{found.table()}\n\n{found.verdict}",
-        force=options.force,
-    )
-    line = (
-        f"The model with E2MC (seed {run.continuation_seed}) is {done.weights}, for "
-        f"{done.format}; its card is {done.card}"
-    )
-    return line, {"weights": str(done.weights), "card": str(done.card), "sha256": done.sha256}
+        line = f"{command} {study.name}.safetensors --study {study.name}"
+        return Reply(f"The model with E2MC (seed {seed}) as a file: {line}", None)
+    try:
+        done = export_checkpoint(
+            checkpoint,
+            options.export,
+            study=study,
+            verdict=f"{found.table()}\n\n{found.verdict}",
+            force=options.force,
+        )
+    except EXPECTED_ERRORS as error:
+        line = f"{command} <file> --study {study.name}"
+        return Reply(f"The model with E2MC was not exported: {error}. Then: {line}", None, False)
+    data = {"weights": str(done.weights), "card": str(done.card), "sha256": done.sha256}
+    line = f"{done.weights}, for {done.format}; its card is {done.card}"
+    return Reply(f"The model with E2MC (seed {seed}) is {line}", data)

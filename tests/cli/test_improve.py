@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from PIL import Image
 
 from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.looking import look_at_model
+from e2mc.cli.improve import _exported
 from e2mc.cli.main import main
 from e2mc.data.looking import look_at_images
 from e2mc.reporting import made
-from e2mc.study import load_study
+from e2mc.study import Run, load_study
 from e2mc.study.draft import Facts, draft, name_of
 
 timm = pytest.importorskip("timm")
@@ -300,6 +302,20 @@ def test_names():
         "my-birds-resnet50-a1-in1k"
     )
     assert name_of(Path("模型.pth"), Path("/данные")) == "mine"
+
+
+def test_a_verdict_is_not_lost_where_the_export_fails(weights, images, checkout, monkeypatch):
+    assert improve(weights, images) == 0
+
+    def full(*_, **__):
+        raise OSError("cannot write better.pth: No space left on device; is the disk full?")
+
+    monkeypatch.setattr("e2mc.steps.export.export_checkpoint", full)
+    found = SimpleNamespace(table=lambda: "| |", verdict="Better.")
+    options = SimpleNamespace(export=Path("better.pth"), force=False)
+    reply = _exported(load_study("birds-mine-1"), Run("model", "e2mc", 0, 0), found, options)
+    assert not reply.ok
+    assert re.search(r"not exported: cannot write .* Then: e2mc checkpoint export", reply.text)
 
 
 @pytest.mark.slow
