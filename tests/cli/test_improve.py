@@ -18,6 +18,10 @@ from e2mc.cli.improve import _exported
 from e2mc.cli.main import main
 from e2mc.data.looking import look_at_images
 from e2mc.reporting import made
+from e2mc.steps.checkpoints import conversion_task
+from e2mc.steps.data import index_task
+from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.training import training_task
 from e2mc.study import Run, load_study
 from e2mc.study.draft import Facts, draft, name_of
 
@@ -341,14 +345,36 @@ def test_a_verdict(weights, images, new_checkout, tmp_path):
     assert again.stdout.splitlines()[-1].endswith(f"{export} birds.safetensors --study birds")
 
 
-@pytest.mark.slow
-def test_a_verdict_without_labels(weights, new_checkout, tmp_path):
-    copy = new_checkout(tmp_path / "checkout")
-    words = ["improve", str(weights), "--backbone", NETWORK, "--images"]
-    words += [str(flat(tmp_path / "photos", 100)), "--name", "photos", "--cores", "2"]
-    done = copy.e2mc(*words, "--export", "better.safetensors")
-    assert done.returncode == 0, done.stdout[-5000:]
-    verdict = (copy.folder / "results/photos/verdict.md").read_text()
-    assert "Without labels nothing can be said about accuracy" in verdict
-    assert "effective rank of z" in verdict and "k-NN" not in verdict
-    assert "Without labels" in (copy.folder / "better.md").read_text()
+def in_this_process(command, name):
+    """Does what the workflow does."""
+    study = load_study(name)
+    index_task(study, "images", Path(study.data.sets["images"].folder)).perform()
+    conversion_task(study, "model").perform()
+    start = study.converted_path("model")
+    for run in study.separability_runs():
+        if run.arm != "base":
+            training_task(study, run, start, device="cpu").perform()
+        for rule, names in study.evaluation_jobs().items():
+            if rule != "measure_information":
+                made = start if run.arm == "base" else study.trained_path(run)
+                evaluation_task(study, run, names, made, device="cpu").perform()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_verdict_and_a_file(labelled, weights, images, checkout, capsys, monkeypatch):
+    monkeypatch.setattr("e2mc.cli.improve._run", in_this_process)
+    folder = images if labelled else flat(checkout / "photos", 40)
+    words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(folder)]
+    words += ["--name", "birds", "--epochs", "1", "--export", "better.pth"]
+    assert main(words) == 0
+    said, card = capsys.readouterr().out, Path("better.md").read_text()
+    assert said.splitlines()[-1] == (
+        "The model with E2MC (seed 0) is better.pth, for timm; its card is better.md"
+    )
+    network = timm.create_model("test_resnet", num_classes=0)
+    network.load_state_dict(torch.load("better.pth", weights_only=True), strict=True)
+    for text in (said, card, Path("results/birds/verdict.md").read_text()):
+        assert "Entropy of z in nats" in text and "| effective rank of z |" in text
+        assert ("| k-NN |" in text) == ("| whitened |" in text) == labelled
+        assert ("Without labels nothing can be said about accuracy" in text) != labelled
+    assert ("| k-NN, whitened features |" in card) == labelled
