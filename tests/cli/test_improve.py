@@ -261,10 +261,8 @@ def test_the_cost_is_said_before(weights, images, checkout, capsys):
     told = capsys.readouterr()
     cost = told.err.index("this will take about ")
     assert cost < told.err.index("first weights of E2MC")
-    assert re.search(
-        r"about [\d.]+ (minutes|hours) and 0\.\d\d GB of disk here: 7 models, images/s: anch",
-        told.err,
-    )
+    words = r"about [\d.]+ (minutes|hours) and 0\.\d\d GB of disk here: 7 models, images/s: anchor "
+    assert re.search(words, told.err)
     assert "--set-threads continue_pretraining=2 evaluate_frozen=2" in told.out
 
 
