@@ -85,7 +85,9 @@ def read_images(
 ) -> tuple[ImageFiles, ImageFiles]:
     """The training and the test images of a folder; arguments as for ``find_images``."""
     if format == UNLABELLED:
-        return read_unlabelled(folder, test, seed)
+        whole = read_unlabelled(folder)
+        rest, held_out = stratified_split(whole.labels, min(test, len(whole)), seed)
+        return whole.subset(rest), whole.subset(held_out)
     return FORMATS[format](folder)
 
 
