@@ -93,6 +93,58 @@ class LARS(_LayerwiseMomentum):
         return updates
 
 
+class LARC(_LayerwiseMomentum):
+    """Layer-wise adaptive rate control, clipped, as in solo-learn's recipes for CIFAR.
+
+    For a parameter p with more than one axis and gradient g, both not zero,
+    ``mu <- momentum mu + (g + weight_decay p) min(1, rate / lr)`` with
+    ``rate = trust ||p|| / (||g|| + weight_decay ||p|| + 1e-8)``, so that no layer is faster than
+    plain SGD; if either is zero, and for parameters with one axis (biases, BatchNorm),
+    ``mu <- momentum mu + g``, without decay. Then ``p <- p - lr mu``.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate.
+        momentum: decay of the momentum, in [0, 1).
+        weight_decay: not negative.
+        trust: trust coefficient, positive (eta in solo-learn).
+
+    Source: apex.parallel.LARC with clip=True; LARS with clip_lr and exclude_bias_n_norm of
+        solo-learn (da Costa et al., 2022, JMLR 23).
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.02,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
+    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
+        updates: list[Any] = [p.grad for p in params]
+        scaled = [i for i, p in enumerate(params) if p.ndim != 1]
+        if not scaled:
+            return updates
+        weights, grads = [params[i] for i in scaled], [updates[i] for i in scaled]
+        weight_norm = torch.stack(torch._foreach_norm(weights))
+        grad_norm = torch.stack(torch._foreach_norm(grads))
+        both = (weight_norm > 0) & (grad_norm > 0)
+        decay = group["weight_decay"] * both.to(weight_norm)
+        rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
+        # a warm-up begins at a rate of zero, at which nothing is clipped
+        factor = (rate / group["lr"]).clamp(max=1) if group["lr"] else torch.ones_like(rate)
+        decayed = torch._foreach_mul(weights, list(decay.unbind()))
+        torch._foreach_add_(decayed, grads)
+        torch._foreach_mul_(decayed, list(torch.where(both, factor, 1.0).unbind()))
+        for i, update in zip(scaled, decayed, strict=True):
+            updates[i] = update
+        return updates
+
+
 class LARCSGD(_LayerwiseMomentum):
     """SGD with momentum and apex's layer-wise rate control (LARC, not clipped), as SwAV uses it.
 
@@ -140,7 +192,7 @@ class OptimizerSpec:
     """Which optimizer, with which settings.
 
     Attributes:
-        name: "sgd", "lars", "larc-sgd", "adam" or "adamw".
+        name: "sgd", "lars", "larc", "larc-sgd", "adam" or "adamw".
         lr: initial learning rate, positive.
         momentum: in [0, 1); not used by Adam and AdamW.
         weight_decay: not negative.
@@ -192,6 +244,7 @@ class ScheduleSpec:
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "lars": LARS,
+    "larc": LARC,
     "larc-sgd": LARCSGD,
     "adam": Adam,
     "adamw": AdamW,

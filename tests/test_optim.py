@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from e2mc.optim import (
+    LARC,
     LARCSGD,
     LARS,
     OptimizerSpec,
@@ -57,6 +58,36 @@ def test_three_steps_are_the_official_ones(golden, optimizer_class, name, dtype,
             assert p not in optimizer.state  # never had a gradient
 
 
+@pytest.mark.parametrize("lr", [0.3, 0.002, 0.0])
+def test_clipped_rate_control_parameter_by_parameter(lr):
+    """The formula of solo-learn's LARS with clip_lr and exclude_bias_n_norm, one p at a time."""
+    torch.manual_seed(0)
+    start = {
+        "large": torch.randn(5, 4),
+        "small": 1e-3 * torch.randn(5, 4),
+        "zero": torch.zeros(3, 2),
+        "bias": torch.randn(5),
+    }
+    params = {name: nn.Parameter(p.clone().double()) for name, p in start.items()}
+    optimizer = LARC(params.values(), lr=lr, momentum=0.9, weight_decay=0.1)
+    expected = {name: p.clone().double() for name, p in start.items()}
+    momentum = {name: torch.zeros_like(p) for name, p in expected.items()}
+    for _ in range(3):
+        gradients = {name: torch.randn(p.shape).double() for name, p in start.items()}
+        for name, p in params.items():
+            p.grad = gradients[name].clone()
+        optimizer.step()
+        for name, p in expected.items():
+            g = gradients[name]
+            if p.ndim > 1 and p.norm() > 0:
+                rate = 0.02 * p.norm() / (g.norm() + 0.1 * p.norm() + 1e-8)
+                g = (g + 0.1 * p) * (min(float(rate) / lr, 1) if lr else 1)
+            momentum[name] = 0.9 * momentum[name] + g
+            p -= lr * momentum[name]
+    for name, p in params.items():
+        torch.testing.assert_close(p.detach(), expected[name])
+
+
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
         x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
@@ -65,7 +96,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["sgd", "lars", "larc-sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "lars", "larc", "larc-sgd", "adam", "adamw"])
 def test_resumed_optimizer_goes_on_as_if_never_stopped(name):
     spec = OptimizerSpec(name, lr=0.1, weight_decay=0.01)
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ from e2mc.methods import create_method
 from e2mc.models import create_backbone
 from e2mc.reporting import made, parts
 from e2mc.reporting.part import Part
-from e2mc.study import BASE_ARM, OnDisk, ReleasedCheckpoint, Run, Study, load_stages
+from e2mc.study import BASE_ARM, CountedData, ReleasedCheckpoint, Run, Study, load_stages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ def estimate(
     left out.
 
     Args:
-        study: whose data are on disk, so that it states the counts of images.
+        study: whose data are on disk or torchvision's, so that it states the counts of images.
         rates: images per second on one GPU.
         keep: which checkpoints stay when their dependants are done, see ``Config.keep``.
 
@@ -125,8 +125,8 @@ def estimate(
         before it.
 
     Raises:
-        ValueError: when a rate is missing for what the target `all` makes, or the study's data are
-            not on disk.
+        ValueError: when a rate is missing for what the target `all` makes, or the study does
+            not state the counts of its images.
     """
     import pandas as pd
 
@@ -169,7 +169,7 @@ def price(study: Study, keep: Sequence[str], path: Path = RATES) -> str:
     """What all that a study makes costs, in a sentence; without measured rates how to learn it.
 
     Args:
-        study: whose data are on disk.
+        study: which states the counts of its images.
         keep: see ``estimate``.
         path: measured rates.
     """
@@ -307,7 +307,7 @@ class _Prices:
             return _Cost(disk=self._published_bytes(base))
         spec = study.training_spec(run)
         assert spec.epochs is not None, "the recipes of a study count epochs"
-        images = study.training_images(run) or _counts(study, "images").train or 0
+        images = study.training_images(run) or study.data.training_count
         hours = self.rates.hours(spec.method.name, spec.epochs * images)
         stays = arm == BASE_ARM or "continued" in self.keep
         return _Cost(training=hours, disk=self.bytes(base, spec.keep_optimizer) if stays else 0)
@@ -385,10 +385,10 @@ def wall_hours(jobs: Mapping[Hashable, tuple[float, Hashable]], gpus: int) -> fl
 
 def _counts(study: Study, dataset: str) -> Counts:
     """How many images there are; InputError for a study that does not say."""
-    if not isinstance(study.data, OnDisk):
+    if not isinstance(study.data, CountedData):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk"
+            "with data on disk or of torchvision"
         )
     return study.data.counts(dataset)
 
@@ -413,7 +413,9 @@ def checkpoint_bytes(study: Study, base: str, optimizer: bool) -> int:
     """Size of a checkpoint of a base's method in float32, with an optimizer's momentum or not."""
     method = study.bases[base].method
     with torch.device("meta"):
-        made = create_method(method.name, create_backbone(study.backbone, 3), **method.params)
+        made = create_method(
+            method.name, create_backbone(study.backbone, study.data.channels), **method.params
+        )
     sizes = [value.numel() * value.element_size() for value in kept_of(made).values()]
     momentum = sum(p.numel() * p.element_size() for p in made.parameters())
     return sum(sizes) + optimizer * momentum

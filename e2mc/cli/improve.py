@@ -19,8 +19,8 @@ from e2mc.errors import EXPECTED_ERRORS, InputError, MachineError, expect_intege
 from e2mc.state import write_text
 
 if TYPE_CHECKING:
-    from e2mc.data.files import ImageFiles
     from e2mc.data.looking import LookedAt
+    from e2mc.data.source import LabelledSource
     from e2mc.reporting.improvement import Improvement
     from e2mc.study import Config, Run, Study
     from e2mc.study.draft import Facts
@@ -153,8 +153,8 @@ def _look(options: argparse.Namespace) -> tuple[Facts, LookedAt]:
         folder=options.images.resolve(),
         format=images.format,
         classes=images.classes,
-        train=len(images.train),
-        test=len(images.test),
+        train=images.train,
+        test=images.test,
         size=size,
         mean=mean,
         std=std,
@@ -170,7 +170,6 @@ def _write(
     Raises:
         InputError: when another study of that name is there.
     """
-    from e2mc.data.on_disk import hold_out
     from e2mc.steps.device import resolve_device
     from e2mc.steps.first_weights import suggested_weights
     from e2mc.study import load_study
@@ -188,8 +187,7 @@ def _write(
         trial_path = Path(folder) / path.name
         write_text(unweighted, trial_path)
         trial = load_study(str(trial_path))
-        rest, _ = hold_out(images.train, {}, facts.validation, trial.data.split_seed)
-        training = images.train.subset(rest)
+        training = images.training(facts.validation, trial.data.split_seed)
         device = resolve_device(config.device)
         _tell(_cost(trial, training, device, options.cores, config))
         if stands:
@@ -201,7 +199,7 @@ def _write(
     write_text(draft(facts, weights, epochs=options.epochs), path)
 
 
-def _cost(study: Study, images: ImageFiles, device: str, cores: int, config: Config) -> str:
+def _cost(study: Study, images: LabelledSource, device: str, cores: int, config: Config) -> str:
     """What a study costs on this machine, in a sentence.
 
     Raises:

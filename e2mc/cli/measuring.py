@@ -19,7 +19,7 @@ import torch
 
 from e2mc.cli.estimate import COLUMNS, FEATURES, FINE_TUNING, RATES, Rates, read_rates
 from e2mc.data.files import ImageFiles, usable_cores
-from e2mc.data.images import Splits
+from e2mc.data.images import ImageSet, Splits
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import ViewRecipe
 from e2mc.errors import InputError
@@ -27,7 +27,7 @@ from e2mc.evaluation.features import ViewFeatures
 from e2mc.evaluation.finetune import FineTune, fine_tune
 from e2mc.models import create_backbone
 from e2mc.state import atomic_path
-from e2mc.study import OnDisk, Run, Study, load_stages
+from e2mc.study import CountedData, Run, Study, TorchvisionImages, load_stages
 from e2mc.training.loop import pretrain
 
 SECONDS = 30  # of one kind of step; the last doubling may take it to twice that
@@ -165,7 +165,7 @@ def _features(study: Study, images: LabelledSource, device: str) -> tuple[Pass, 
     stream = functools.partial(
         ViewFeatures,
         study.frozen_pass.of(create_backbone(study.backbone, images.channels)),
-        recipe=ViewRecipe(size=study.data.view("images").size),
+        recipe=ViewRecipe(size=study.data.view_of("images").size),
         normalisation=study.data.normalisation_of("images"),
         batch_size=batch_size,
         device=device,
@@ -196,7 +196,7 @@ def _fine_tuning(study: Study, images: LabelledSource, device: str) -> tuple[Pas
             few,
             protocol=protocol,
             normalisation=study.data.normalisation_of("images"),
-            view=study.data.view("images"),
+            view=study.data.view_of("images"),
             seed=0,
             device=device,
         )
@@ -251,17 +251,22 @@ def some_images(
     study: Study, folders: Mapping[str, Path | None]
 ) -> Iterator[tuple[LabelledSource, str]]:
     """Images of a study, and what they are: its own where they are there, else generated ones."""
-    if not isinstance(study.data, OnDisk):
+    if not isinstance(study.data, CountedData):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk"
+            "with data on disk or of torchvision"
         )
-    own = study.data.sets["images"]
+    own = study.data.every["images"]
     classes = tuple(map(str, range(own.classes)))
-    given = folders.get(own.format)
+    given = own.folder or folders.get(own.place)
     folder = None if given is None else Path(given).expanduser()
     if study.dataset_path("images").exists():
-        yield Splits.load(study.dataset_path("images")).train, "the study's images"
+        yield Splits.load(study.dataset_path("images")).pretraining, "the study's images"
+    elif isinstance(own, TorchvisionImages) and own.selection.in_memory:
+        side = own.view.size
+        pixels = torch.randint(256, (PICTURES, study.data.channels, side, side), dtype=torch.uint8)
+        labels = torch.zeros(PICTURES, dtype=torch.long)
+        yield ImageSet(pixels, labels, classes), f"noise of {side} x {side} in memory"
     elif folder is not None and (names := _some_names(Path(folder).expanduser())):
         labels = torch.zeros(len(names), dtype=torch.long)
         yield (

@@ -84,11 +84,11 @@ def do(task: Task, rule: str, options: argparse.Namespace) -> dict[str, Path]:
 
 def _advice(name: str, options: argparse.Namespace) -> str:
     """How to make an input of a run."""
-    from e2mc.study import OnDisk, load_study
+    from e2mc.study import CountedData, load_study
 
     study = load_study(options.study)
     if name in study.data.names:
-        command = "check-data" if isinstance(study.data, OnDisk) else "data"
+        command = "check-data" if isinstance(study.data, CountedData) else "data"
         return f"run `e2mc {command} --study {options.study}` first"
     of_base = f"--study {options.study} --base {options.base}"
     if study.bases[options.base].converted:

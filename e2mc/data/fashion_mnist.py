@@ -9,15 +9,14 @@ import gzip
 import hashlib
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from e2mc.data.errors import DataError
+from e2mc.data.idx import parse_idx
 from e2mc.data.images import ImageSet
 from e2mc.errors import InputError
 
@@ -149,7 +148,7 @@ def _load(folder: Path, part: str) -> ImageSet:
 
 
 def _read_idx(path: Path) -> Tensor:
-    """One IDX file (LeCun 1998): two zero bytes, type, number of dimensions, sizes, then bytes."""
+    """One of the published files."""
     try:
         compressed = path.read_bytes()
     except OSError as error:
@@ -162,7 +161,4 @@ def _read_idx(path: Path) -> Tensor:
             f"{path} has MD5 {found} ({len(compressed):,} bytes), the published file has "
             f"{' or '.join(MD5[path.name])}: it is damaged or another file, fetch it again"
         )
-    content = bytearray(gzip.decompress(compressed))
-    dimensions = content[3]
-    shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
+    return parse_idx(bytearray(gzip.decompress(compressed)))

@@ -265,8 +265,8 @@ def decode(path: Path) -> Tensor:
     colour profiles are ignored; of several frames it is the first.
 
     Raises:
-        DataError: when the file is missing, damaged or no image, or its numbers have no plain
-            meaning as 8 bits.
+        DataError: when the file is missing, damaged, no image or a single pixel, or its numbers
+            have no plain meaning as 8 bits.
     """
     from PIL import Image
 
@@ -296,6 +296,8 @@ def decode(path: Path) -> Tensor:
             f"{path} is too large to be decoded ({' '.join(str(error).split())}): shrink it, or "
             "take it out"
         ) from None
+    if width == height == 1:
+        raise DataError(f"{path} is a single pixel, which shows nothing: take it out")
     return torch.frombuffer(pixels, dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
 
 

@@ -84,6 +84,12 @@ class ImageSet:
         """The images at ``indices`` (int64), in that order."""
         return ImageSet(self.images[indices], self.labels[indices], self.classes)
 
+    def joined(self, more: ImageSet) -> ImageSet:
+        """These images and more of their size, to pre-train on: none of them has a label."""
+        images = torch.cat([self.images, more.images])
+        none = torch.zeros(len(images), len(self.classes), dtype=torch.uint8)
+        return ImageSet(images, none, self.classes)
+
     def content(self) -> dict[str, Tensor]:
         """What ``Splits`` saves of it."""
         return {"images": self.images, "labels": self.labels}
@@ -103,12 +109,25 @@ class Splits:
     Attributes:
         train, validation, test: all in memory or all on disk.
         lists: name -> training images (int64) that a published list of labels names.
+        unlabelled: the training images and more, to pre-train on; None: the training images alone.
     """
 
     train: LabelledSource
     validation: LabelledSource
     test: LabelledSource
     lists: dict[str, Tensor] = field(default_factory=dict)
+    unlabelled: LabelledSource | None = None
+
+    @property
+    def pretraining(self) -> LabelledSource:
+        """The images to pre-train on, whose labels are not looked at."""
+        return self.train if self.unlabelled is None else self.unlabelled
+
+    @property
+    def parts(self) -> dict[str, LabelledSource]:
+        """The images by the name of their part."""
+        found: dict[str, LabelledSource] = {name: getattr(self, name) for name in PARTS}
+        return found if self.unlabelled is None else found | {"unlabelled": self.unlabelled}
 
     def save(self, path: Path) -> None:
         """Writes the data set with its digest.
@@ -119,8 +138,7 @@ class Splits:
         from e2mc.state import atomic_path
 
         content: dict[str, object] = {"classes": list(self.train.classes), "lists": self.lists}
-        for name in PARTS:
-            part: LabelledSource = getattr(self, name)
+        for name, part in self.parts.items():
             content |= {f"{name}_{key}": value for key, value in part.content().items()}
         content["digest"] = content_digest(self)
         saved = io.BytesIO()
@@ -180,7 +198,7 @@ def content_digest(splits: Splits) -> str:
     """
     digest = hashlib.sha256()
 
-    def add(name: str, value: bytes) -> None:
+    def add(name: str, value: bytes | memoryview) -> None:
         """Lengths are part of it, so that no two contents run together into the same bytes."""
         digest.update(f"{name} {len(value)}\n".encode())
         digest.update(value)
@@ -190,14 +208,14 @@ def content_digest(splits: Splits) -> str:
 
     for label in splits.train.classes:
         add("class", os.fsencode(label))
-    for name in PARTS:
-        part = getattr(splits, name)
+    for name, part in splits.parts.items():
         add_tensor(f"{name} labels", part.labels)
         if isinstance(part, ImageFiles):
             names = part.encoded_names()
             add_tensor(f"{name} lengths", torch.tensor([len(encoded) for encoded in names]))
             add(f"{name} names", b"".join(names))
         else:
+            assert isinstance(part, ImageSet)
             add_tensor(f"{name} images", part.images)
     for name, rows in sorted(splits.lists.items()):
         add_tensor(f"list {name}", rows)
@@ -220,5 +238,6 @@ def _time_of(path: Path, digest: object) -> int | None:
         return None
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _bytes(tensor: Tensor) -> memoryview:
+    """Of gigabytes there is no copy."""
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data

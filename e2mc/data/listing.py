@@ -61,7 +61,12 @@ def is_image(name: str) -> bool:
 
 def is_class_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder of somebody's, neither hidden nor of a system."""
-    return entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
+    return entry.is_dir() and not is_left_behind(entry.name)
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a folder is hidden or of a system, by its name."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def list_folders(folders: Sequence[Path], wanted: Callable[[Path, str], bool]) -> Iterator[Listing]:

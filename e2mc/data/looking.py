@@ -8,10 +8,13 @@ from statistics import median
 
 from e2mc.data.errors import DataError
 from e2mc.data.files import ImageFiles
+from e2mc.data.found import Expected, Found, divide
 from e2mc.data.listing import is_image
-from e2mc.data.on_disk import UNLABELLED, read_images
+from e2mc.data.on_disk import FORMATS
+from e2mc.data.source import LabelledSource
 from e2mc.data.subsets import evenly_spaced
 
+UNLABELLED = "unlabelled"
 LOOKED_AT = 100  # images whose size is read
 SMALLEST = 16  # pixels on the shorter side
 TESTED, MOST_TESTED = 0.2, 2048  # of images without labels how many are held out to measure on
@@ -23,24 +26,37 @@ class LookedAt:
     """A folder of images.
 
     Attributes:
+        folder: where it is.
         format: how it is read.
-        train, test: its images, with their classes.
+        found: its images.
+        test: how many of them are tested on.
         side: median of the shorter side, in pixels.
     """
 
+    folder: Path
     format: str
-    train: ImageFiles
-    test: ImageFiles
+    found: Found
+    test: int
     side: int
 
     @property
     def classes(self) -> int:
         """How many there are; 1 where the images have no labels."""
-        return len(self.train.classes)
+        return len(self.found.train.classes)
+
+    @property
+    def train(self) -> int:
+        """How many images are not tested on."""
+        return len(self.found.train) - (self.test if self.found.test is None else 0)
+
+    def training(self, validation: int, seed: int) -> LabelledSource:
+        """The images that are trained on, as a study divides them."""
+        expected = Expected(self.classes, self.train, self.test, validation, seed=seed)
+        return divide(self.found, expected, self.folder, self.format).train
 
     def in_words(self) -> str:
         """What was found."""
-        counts = f"{len(self.train):,} training and {len(self.test):,} "
+        counts = f"{self.train:,} training and {self.test:,} "
         if self.format == UNLABELLED:
             found = f"no labels, {counts}held-out images"
         else:
@@ -48,19 +64,17 @@ class LookedAt:
         return f"{found}, their shorter side {self.side} pixels (median)"
 
 
-def look_at_images(folder: Path, seed: int = 0) -> LookedAt:
+def look_at_images(folder: Path) -> LookedAt:
     """The images of ``train/<class>/`` and ``val/<class>/``, or of a folder of nothing but images.
 
-    Args:
-        folder: where they are.
-        seed: decides which images without labels are held out.
-
     Raises:
-        DataError: as ``read_images`` does; when there is one class, a class with one training
+        DataError: as the readers do; when there is one class, a class with one training
             image, or the images are few or tiny.
     """
     format, test = _format_of(folder)
-    train, tested = read_images(format, folder, test=test, seed=seed)
+    found = FORMATS[format](folder, None)
+    train = found.train
+    assert isinstance(train, ImageFiles)
     if format != UNLABELLED:
         _expect_classes(folder, train)
     side = int(median(_shorter_side(train, i) for i in evenly_spaced(len(train), LOOKED_AT)))
@@ -69,7 +83,7 @@ def look_at_images(folder: Path, seed: int = 0) -> LookedAt:
             f"the images of {folder} have {side} pixels on their shorter side (median), expected "
             f"at least {SMALLEST}: are they the right ones?"
         )
-    return LookedAt(format, train, tested, side)
+    return LookedAt(folder, format, found, test if found.test is None else len(found.test), side)
 
 
 def _format_of(folder: Path) -> tuple[str, int]:

@@ -108,6 +108,8 @@ class SwAV(Method):
         sinkhorn_epsilon, sinkhorn_iterations: see `sinkhorn`.
         queue_length: embeddings kept per global view in total over the ranks, a multiple of their
             number; 0 for no queue. The official code takes a multiple of the total batch size.
+        queue_after: images over all ranks that a run has seen before its queue takes part; it does
+            not before it is full.
         global_views: how many of the first views get assignments.
         group: process group over which the batch is spread; None for the default one.
         objective: "own", or "er" for `er_of_assignments`: each global view's softmax of its scores
@@ -129,6 +131,7 @@ class SwAV(Method):
         sinkhorn_epsilon: float = 0.05,
         sinkhorn_iterations: int = 3,
         queue_length: int = 0,
+        queue_after: int = 0,
         global_views: int = 2,
         group: Group = None,
         objective: Objective = "own",
@@ -139,6 +142,7 @@ class SwAV(Method):
         expect_number(sinkhorn_epsilon, "sinkhorn_epsilon", above=0)
         expect_integer(sinkhorn_iterations, "sinkhorn_iterations", at_least=0)
         expect_integer(queue_length, "queue_length", at_least=0)
+        expect_integer(queue_after, "queue_after", at_least=0)
         expect_integer(global_views, "global_views", at_least=1)
         if queue_length % world_size(group):
             raise InputError(
@@ -157,6 +161,7 @@ class SwAV(Method):
             "group": group,
         }
         self.global_views = global_views
+        self.queue_after = queue_after
         if queue_length:
             rows = queue_length // world_size(group)
             self.register_buffer("queue", torch.zeros(global_views, rows, dim))
@@ -209,7 +214,7 @@ class SwAV(Method):
         if self.queue is not None:
             rows = self.queue.shape[1]
             shifted = torch.cat([embeddings, self.queue], dim=1)[:, :rows]
-            if self.queue_filled >= rows:
+            if self.queue_filled >= max(rows, self.queue_after / world_size(self.group)):
                 joint = torch.cat([self.queue, embeddings], dim=1)
             if self.training:
                 self.queue.copy_(shifted)

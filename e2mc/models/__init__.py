@@ -22,6 +22,12 @@ def _resnet50(in_channels: int) -> nn.Module:
     return ResNet50(in_channels)
 
 
+def _resnet18_cifar(in_channels: int) -> nn.Module:
+    from e2mc.models.resnet18_cifar import ResNet18CIFAR
+
+    return ResNet18CIFAR(in_channels)
+
+
 def _torchvision(name: str, in_channels: int, options: Mapping[str, Any]) -> nn.Module:
     from e2mc.models.torchvision_backbone import torchvision_backbone
 
@@ -34,7 +40,11 @@ def _timm(name: str, in_channels: int, options: Mapping[str, Any]) -> nn.Module:
     return TimmBackbone(name, in_channels, options)
 
 
-BACKBONES = {"resnet-small": SmallResNet, "resnet50": _resnet50}
+BACKBONES = {
+    "resnet-small": SmallResNet,
+    "resnet18-cifar": _resnet18_cifar,
+    "resnet50": _resnet50,
+}
 LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 SMALLEST_MAP = 2  # pixels on a side, of which spatial features are made
 

@@ -9,13 +9,25 @@ from e2mc.checkpoints.download import Source, download
 from e2mc.data.errors import DataError
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.files import ImageFiles
+from e2mc.data.found import Expected, divide
 from e2mc.data.images import Splits
 from e2mc.data.on_disk import find_images
 from e2mc.data.subsets import stratified_split
+from e2mc.data.torchvision_sets import read_torchvision
 from e2mc.data.transfer import compose_outfits, load_digits
 from e2mc.state import sha256
 from e2mc.steps.code import code_of
-from e2mc.study import Config, Images, LabelList, OnDisk, Study, load_study
+from e2mc.study import (
+    Config,
+    CountedData,
+    CountedImages,
+    Images,
+    LabelList,
+    OnDisk,
+    Study,
+    TorchvisionImages,
+    load_study,
+)
 from e2mc.task import Task
 
 
@@ -29,10 +41,10 @@ def preparation_task(study: Study, folder: Path | None) -> Task:
     Raises:
         DataError: when the study has other data.
     """
-    if isinstance(study.data, OnDisk):
+    if isinstance(study.data, CountedData):
         raise DataError(
-            f"the images of study {study.name} are files of yours, which are listed and not "
-            f"prepared: use `e2mc check-data --study {study.name}`"
+            f"the images of study {study.name} are files of yours or torchvision's, which are "
+            f"listed and not prepared: use `e2mc check-data --study {study.name}`"
         )
     return Task.of(
         "e2mc.steps.data:prepare_data",
@@ -52,7 +64,7 @@ def prepare_data(task: Task) -> None:
     study, folder = load_study(task.arguments["study"]), _folder(task)
     task.expect(preparation_task(study, folder))
     data = study.data
-    assert not isinstance(data, OnDisk)
+    assert not isinstance(data, CountedData)
     whole, test = load_fashion_mnist(fetch_fashion_mnist(folder, downloads_folder(study)))
     rest, held_out = stratified_split(whole.labels, data.validation, data.split_seed)
     if data.train is not None:
@@ -64,15 +76,15 @@ def prepare_data(task: Task) -> None:
 
 
 def index_task(study: Study, name: str, folder: Path | None) -> Task:
-    """Listing the images of one data set on disk.
+    """Listing the images of one data set that says how many it has, or reading them.
 
     Args:
         study: which data.
         name: of the data set in the study.
         folder: where it is; None where nothing says so.
     """
-    assert isinstance(study.data, OnDisk)
-    lists = _lists(study.data.sets[name])
+    assert isinstance(study.data, CountedData)
+    lists = _lists(study.data.every[name])
     return Task.of(
         "e2mc.steps.data:index_data",
         {"study": study.source, "dataset": name, "folder": folder},
@@ -84,7 +96,7 @@ def index_task(study: Study, name: str, folder: Path | None) -> Task:
 
 
 def index_data(task: Task) -> None:
-    """Counts, checks and lists the images of one data set on disk, without reading them.
+    """Counts, checks and lists the images of one data set.
 
     Raises DataError as ``find`` does.
     """
@@ -95,12 +107,21 @@ def index_data(task: Task) -> None:
 
 
 def find(study: Study, name: str, folder: Path | None) -> Splits:
-    """The images of one data set on disk, counted and checked.
+    """The images of one data set, counted and checked.
 
     Raises DataError when there is no folder, or a count is not what the study says.
     """
-    assert isinstance(study.data, OnDisk)
-    images = study.data.sets[name]
+    assert isinstance(study.data, CountedData)
+    images, seed = study.data.every[name], study.data.split_seed
+    if folder is not None:
+        folder = Path(os.path.expanduser(folder))
+    if isinstance(images, TorchvisionImages):
+        found, place = read_torchvision(images.selection, folder, downloads_folder(study))
+        expected = Expected(
+            images.classes, images.train, images.test, images.validation, images.unlabelled, seed
+        )
+        return divide(found, expected, place, images.name)
+    assert isinstance(images, Images)
     if folder is None:
         raise DataError(
             f"study {study.name} needs the images of {images.format}: set "
@@ -119,13 +140,14 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
         lists[list_name] = path, item.count
     return find_images(
         images.format,
-        Path(os.path.expanduser(folder)),
+        folder,
         classes=images.classes,
         train=images.train,
         test=images.test,
         validation=images.validation,
         lists=lists,
-        seed=study.data.split_seed,
+        seed=seed,
+        unpack_to=study.dataset_path(name).with_suffix(""),
     )
 
 
@@ -163,8 +185,10 @@ def _folder(task: Task) -> Path | None:
     return None if folder is None else Path(folder)
 
 
-def _lists(images: Images) -> dict[str, str | None]:
+def _lists(images: CountedImages) -> dict[str, str | None]:
     """The label lists that are files of one's own, whose content is not in the study."""
+    if not isinstance(images, Images):
+        return {}
     return {
         name: sha256(path)
         for name, item in images.lists.items()
@@ -173,7 +197,7 @@ def _lists(images: Images) -> dict[str, str | None]:
 
 
 def check_data(study: Study, config: Config, decode: bool = False) -> list[str]:
-    """Counts the images and classes of every data set of a study on disk.
+    """Counts the images and classes of every data set of a study.
 
     Args:
         study: which data.
@@ -186,10 +210,10 @@ def check_data(study: Study, config: Config, decode: bool = False) -> list[str]:
     Raises:
         DataError: names every data set that is not what it should be.
     """
-    if not isinstance(study.data, OnDisk):
+    if not isinstance(study.data, CountedData):
         raise DataError(f"study {study.name} has no images on disk: nothing to check")
     lines, problems = [], []
-    for name, images in study.data.sets.items():
+    for name, images in study.data.every.items():
         folder = config.folder(images)
         try:
             found = find(study, name, folder)
@@ -202,9 +226,10 @@ def check_data(study: Study, config: Config, decode: bool = False) -> list[str]:
         files = [part for part in parts if isinstance(part, ImageFiles)]
         # what is held out comes from the same folder as the training images
         left_out = dict.fromkeys(part.left_out for part in files if part.left_out)
+        where = f"in {'; '.join((str(folder), *left_out))}" if files else "in memory"
         lines.append(
             f"{name}: {len(found.train.classes):,} classes, {counts} and {len(found.test):,} test "
-            f"images in {'; '.join((str(folder), *left_out))}"
+            f"images {where}"
         )
         if decode:
             broken = [problem for part in files for problem in part.broken()]

@@ -151,7 +151,7 @@ def evaluate(task: Task) -> None:
     subject = Subject(
         checkpoint,
         {
-            name: DataSet(Path(path), study.data.view(name), study.data.normalisation_of(name))
+            name: DataSet(Path(path), study.data.view_of(name), study.data.normalisation_of(name))
             for name, path in task.inputs.items()
             if name != "checkpoint"
         },

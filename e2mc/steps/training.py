@@ -67,7 +67,7 @@ def train(task: Task) -> None:
     study, run = named_run(task)
     start = task.input("checkpoint") if "checkpoint" in task.inputs else None
     task.expect(training_task(study, run, start))
-    training = Splits.load(task.input("images")).train
+    training = Splits.load(task.input("images")).pretraining
     count = study.training_images(run)
     if count is not None:
         # drawn once per study, so that every arm and seed sees the same images

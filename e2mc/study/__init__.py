@@ -10,6 +10,8 @@ from e2mc.study.config import BaseCheckpoints, Config, LaunchedRule
 from e2mc.study.parts import (
     Base,
     Convergence,
+    CountedData,
+    CountedImages,
     Images,
     LabelList,
     OnDisk,
@@ -17,6 +19,8 @@ from e2mc.study.parts import (
     ReleasedCheckpoint,
     Rows,
     ShippedCheckpoint,
+    Torchvision,
+    TorchvisionImages,
 )
 from e2mc.study.reading import (
     StudyError,
@@ -34,6 +38,8 @@ __all__ = [
     "BaseCheckpoints",
     "Config",
     "Convergence",
+    "CountedData",
+    "CountedImages",
     "Images",
     "LabelList",
     "LaunchedRule",
@@ -45,6 +51,8 @@ __all__ = [
     "ShippedCheckpoint",
     "Study",
     "StudyError",
+    "Torchvision",
+    "TorchvisionImages",
     "load_config",
     "load_stages",
     "load_study",

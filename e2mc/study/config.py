@@ -8,9 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from e2mc.cluster.slurm import Resources
-from e2mc.study.parts import Images, Model
+from e2mc.study.parts import CountedImages, DataFolder, Model
 
-DataFolder = Literal["fashion-mnist", "imagenet", "inaturalist-2018", "voc2007", "unlabelled"]
 BaseCheckpoints = Literal["shipped", "shipped-or-retrain", "retrain"]
 LaunchedRule = Literal[
     "pretrain_base",
@@ -42,7 +41,9 @@ class Config(Model):
 
     study: str = Field(description="a name in studies/, or the path of a study file")
     data_folders: dict[DataFolder, Path | None] = Field(
-        {}, description="where data sets are; null: Fashion-MNIST is fetched, others are not used"
+        {},
+        description="where data sets are; null: Fashion-MNIST and torchvision's are fetched, "
+        "others are not used",
     )
     base_checkpoints: BaseCheckpoints = Field(
         "shipped",
@@ -63,11 +64,11 @@ class Config(Model):
     launcher: Literal["local", "slurm"] = "local"
     slurm: Slurm = Slurm.model_validate({})
 
-    def folder(self, images: Images) -> Path | None:
-        """Where a data set on disk is: the study's word, or this machine's; None without any."""
+    def folder(self, images: CountedImages) -> Path | None:
+        """Where a data set is: the study's word, or this machine's; None without any."""
         if images.folder is not None:
             return Path(images.folder)
-        return self.data_folders.get(images.format)
+        return self.data_folders.get(images.place)
 
     def resources(self, rule: str) -> Resources | None:
         """What a job of a rule gets from SLURM; None where its step runs in the rule's process.

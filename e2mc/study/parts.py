@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -19,6 +20,7 @@ from pydantic import (
 
 from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.released import FORMATS
+from e2mc.data.torchvision_sets import COLOUR, GREY, Selection
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe
 from e2mc.errors import InputError
 from e2mc.evaluation import COLUMNS, Column
@@ -30,13 +32,23 @@ from e2mc.training.spec import Component, Recipe, expect_at_least_one, expect_on
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0)]
+# keys of data_folders in config.yaml
+DataFolder = Literal[
+    "fashion-mnist",
+    "folder",
+    "imagenet",
+    "inaturalist-2018",
+    "parquet",
+    "torchvision",
+    "unlabelled",
+    "voc2007",
+]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 FASHION_MNIST, FASHION_MNIST_TEST = 60_000, 10_000  # its images
 DIGITS = (1000, 297, 500)  # training, validation and test images, see ``e2mc.data.transfer``
 CLASSES = 10  # of garments, and of digits
-GREY, COLOUR = 1, 3  # channels of Fashion-MNIST, and of images on disk however they are stored
 
 
 class Model(BaseModel):
@@ -68,13 +80,12 @@ def backbone_name(value: Any) -> Any:
 BackboneName = Annotated[str, BeforeValidator(backbone_name, json_schema_input_type=str | Network)]
 
 
-def check_channels(normalisation: Normalisation, channels: int, where: str) -> None:
+def check_channels(normalisation: Normalisation, data: Data, where: str) -> None:
     """Raises InputError unless there is a mean and a std per channel."""
-    if len(normalisation.mean) != channels:
-        what = {GREY: "Fashion-MNIST is grey", COLOUR: "images on disk are read in colour"}
+    if len(normalisation.mean) != data.channels:
         raise InputError(
-            f"{where} has {len(normalisation.mean)} channels, expected {channels}: "
-            f"{what[channels]}; give {channels} numbers for mean and for std"
+            f"{where} has {len(normalisation.mean)} channels, expected {data.channels}: "
+            f"{data.colour}; give {data.channels} numbers for mean and for std"
         )
 
 
@@ -91,7 +102,7 @@ class FashionMNIST(Model):
 
     @model_validator(mode="after")
     def _is_grey(self) -> FashionMNIST:
-        check_channels(self.normalisation, self.channels, "normalisation")
+        check_channels(self.normalisation, self, "normalisation")
         return self
 
     @model_validator(mode="after")
@@ -117,6 +128,11 @@ class FashionMNIST(Model):
         return GREY
 
     @property
+    def colour(self) -> str:
+        """Why there are so many channels."""
+        return "Fashion-MNIST is grey"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The data sets, each a file in ``results/<study>/data``."""
         return ("images", "digits", "outfits")
@@ -126,7 +142,7 @@ class FashionMNIST(Model):
         """Training images, without those held out."""
         return self.train or FASHION_MNIST - self.validation
 
-    def view(self, name: str) -> PlainView:
+    def view_of(self, name: str) -> PlainView:
         """How the images of a data set are scored."""
         return PlainView(2 * self.image_size if name == "outfits" else self.image_size)
 
@@ -177,21 +193,22 @@ class LabelList(Model):
         return self.source.startswith(("http://", "https://"))
 
 
-class Images(Model):
-    """One data set on disk."""
+class CountedImages(Model):
+    """One data set, of which the study says how many images there must be."""
 
     folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
         None, description="where it is; null: where data_folders of config.yaml says"
     )
-    format: Literal["imagenet", "inaturalist-2018", "voc2007", "unlabelled"]
     classes: int = Field(
         1, ge=1, description="how many there must be; 1 where there are no labels (unlabelled)"
     )
-    train: int = Field(ge=1, description="how many training images there must be")
-    test: int = Field(
+    train: int = Field(
         ge=1,
-        description="how many images of ImageNet's val, iNaturalist's val, test; of unlabelled "
-        "images how many are held out to measure on",
+        description="how many images there must be that are not tested on, those of a validation "
+        "folder among them",
+    )
+    test: int = Field(
+        ge=1, description="how many images there must be to test on, e.g. of ImageNet's val"
     )
     validation: int = Field(
         0,
@@ -199,29 +216,73 @@ class Images(Model):
         description="training images held out for every choice; 0: none, and the best epoch is "
         "chosen on the test images, as the papers do",
     )
-    lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
     view: PlainView = Field(description="how images are scored")
     normalisation: Normalisation = Field(
         None, validate_default=True, description="in evaluation; left out: that of pre-training"
     )
 
     @model_validator(mode="after")
-    def _has_classes_if_labels(self) -> Images:
+    def _has_classes_if_labels(self) -> CountedImages:
         if (self.classes > 1) != self.labelled:
             wanted = "2 or more" if self.labelled else "1, as there are no labels"
             raise InputError(
-                f"classes: format {self.format} has {wanted}, found {self.classes}: correct it, or "
+                f"classes: format {self.place} has {wanted}, found {self.classes}: correct it, or "
                 "choose another format"
             )
         return self
 
     @model_validator(mode="after")
-    def _has_so_many_images(self) -> Images:
+    def _has_so_many_images(self) -> CountedImages:
         if self.validation >= self.train:
             raise InputError(
                 f"validation: {self.validation} of {self.train} training images would be held out "
                 "and none be left: lower it"
             )
+        return self
+
+    @property
+    def place(self) -> DataFolder:
+        """The key of ``data_folders`` in config.yaml that says where it is."""
+        raise NotImplementedError
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of what the images show."""
+        return True
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image can be of several classes."""
+        return False
+
+    @property
+    def listed(self) -> dict[str, int]:
+        """Label lists, and how many images each names."""
+        return {}
+
+    @property
+    def counted(self) -> Counts:
+        """How many images it has."""
+        parts = (self.train - self.validation, self.validation, self.test)
+        return Counts(*parts, self.listed, self.classes, self.several_labels)
+
+    def decides(self) -> dict[str, Any]:
+        """What decides its images and how they are scored."""
+        raise NotImplementedError
+
+    def decides_images(self) -> dict[str, Any]:
+        """What decides the images that are pre-trained on."""
+        raise NotImplementedError
+
+
+class Images(CountedImages):
+    """One data set on disk."""
+
+    format: Literal["folder", "imagenet", "inaturalist-2018", "parquet", "unlabelled", "voc2007"]
+    lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
+
+    @model_validator(mode="after")
+    def _has_labels_for_its_lists(self) -> Images:
         if self.validation and self.several_labels:
             raise InputError(
                 f"validation: images of several classes each ({self.format}) cannot be held out: "
@@ -236,27 +297,81 @@ class Images(Model):
         return self
 
     @property
+    def place(self) -> DataFolder:
+        return self.format
+
+    @property
     def labelled(self) -> bool:
-        """Whether anything is known of what the images show."""
         return self.format != "unlabelled"
 
     @property
     def several_labels(self) -> bool:
-        """Whether an image can be of several classes."""
         return self.format == "voc2007"
 
+    @property
+    def listed(self) -> dict[str, int]:
+        return {name: item.count for name, item in self.lists.items()}
 
-class OnDisk(Model):
-    """Data sets of image files; ``images`` is the one of pre-training."""
+    def decides(self) -> dict[str, Any]:
+        # where files are, or are looked for when they are gone, decides nothing
+        places: Any = {"folder": True, "lists": {"__all__": {"archive"}}}
+        return self.model_dump(mode="json", exclude=places)
 
-    dataset: Literal["on-disk"]
+    def decides_images(self) -> dict[str, Any]:
+        return {"format": self.format, "train": self.train, "validation": self.validation}
+
+
+class CountedData(Model):
+    """Data sets by name, each with its counts; ``images`` is the one of pre-training."""
+
     normalisation: Normalisation = Field(
         None,
         validate_default=True,
         description="in pre-training; left out: that of the backbone's published weights",
     )
-    sets: dict[Name, Images]
     split_seed: Seed = 0
+
+    @property
+    def every(self) -> Mapping[str, CountedImages]:
+        """The data sets by name."""
+        raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets, each a file in ``results/<study>/data``."""
+        return tuple(self.every)
+
+    @property
+    def training_count(self) -> int:
+        """Training images of pre-training, without those held out."""
+        return self.every["images"].train - self.every["images"].validation
+
+    def view_of(self, name: str) -> PlainView:
+        """How the images of a data set are scored."""
+        return self.every[name].view
+
+    def normalisation_of(self, name: str) -> Normalisation:
+        """Mean and standard deviation with which a data set is scored."""
+        return self.every[name].normalisation
+
+    def counts(self, name: str) -> Counts:
+        """How many images a data set has."""
+        return self.every[name].counted
+
+    def decides_training(self) -> dict[str, Any]:
+        """What decides the images of pre-training."""
+        return self.every["images"].decides_images() | {"split_seed": self.split_seed}
+
+    def decides_evaluation(self, name: str) -> dict[str, Any]:
+        """What decides the images of an evaluation, beyond those of pre-training."""
+        return {"data": self.every[name].decides() | {"split_seed": self.split_seed}}
+
+
+class OnDisk(CountedData):
+    """Data sets of image files."""
+
+    dataset: Literal["on-disk"]
+    sets: dict[Name, Images]
 
     @model_validator(mode="after")
     def _has_images(self) -> OnDisk:
@@ -266,10 +381,14 @@ class OnDisk(Model):
 
     @model_validator(mode="after")
     def _is_in_colour(self) -> OnDisk:
-        check_channels(self.normalisation, self.channels, "normalisation")
+        check_channels(self.normalisation, self, "normalisation")
         for name, images in self.sets.items():
-            check_channels(images.normalisation, self.channels, f"sets.{name}.normalisation")
+            check_channels(images.normalisation, self, f"sets.{name}.normalisation")
         return self
+
+    @property
+    def every(self) -> Mapping[str, Images]:
+        return self.sets
 
     @property
     def channels(self) -> int:
@@ -277,45 +396,91 @@ class OnDisk(Model):
         return COLOUR
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The data sets, each a file in ``results/<study>/data``."""
-        return tuple(self.sets)
+    def colour(self) -> str:
+        """Why there are so many channels."""
+        return "images on disk are read in colour"
+
+
+class TorchvisionImages(CountedImages):
+    """One of torchvision's data sets."""
+
+    name: str = Field(description="as torchvision calls it, e.g. CIFAR100")
+    split: str | None = Field(None, description="of EMNIST, e.g. balanced")
+    unlabelled: int = Field(
+        0, ge=0, description="of STL10: how many images without labels are pre-trained on, too"
+    )
+
+    @model_validator(mode="after")
+    def _exists(self) -> TorchvisionImages:
+        self.selection  # noqa: B018 (checks the name)
+        return self
+
+    @property
+    def selection(self) -> Selection:
+        """What is read."""
+        return Selection(self.name, self.split, self.unlabelled > 0)
+
+    @property
+    def place(self) -> DataFolder:
+        return "torchvision"
+
+    def decides(self) -> dict[str, Any]:
+        keys = TorchvisionImages.model_fields.keys() - {"folder"}
+        return self.model_dump(mode="json", include=keys)
+
+    def decides_images(self) -> dict[str, Any]:
+        keys = {"name", "split", "unlabelled", "train", "validation"}
+        return self.model_dump(mode="json", include=keys)
+
+
+class Torchvision(CountedData, TorchvisionImages):
+    """A data set of torchvision, ``images``, and others to transfer to."""
+
+    dataset: Literal["torchvision"]
+    transfer: dict[Name, TorchvisionImages] = Field(
+        {}, description="more data sets of torchvision, on which the models are evaluated"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_images(self) -> Torchvision:
+        if "images" in self.transfer:
+            raise InputError("transfer: 'images' is the data set of pre-training: rename it")
+        check_channels(self.normalisation, self, "normalisation")
+        for name, images in self.transfer.items():
+            if images.selection.channels != self.channels:
+                raise InputError(
+                    f"transfer.{name}: images of {images.name} have {images.selection.channels} "
+                    f"channels, those of {self.name} have {self.channels}: choose another"
+                )
+            if images.unlabelled:
+                raise InputError(
+                    f"transfer.{name}.unlabelled: only the images of pre-training can do without "
+                    "labels: leave it out"
+                )
+            check_channels(images.normalisation, self, f"transfer.{name}.normalisation")
+        return self
+
+    @property
+    def every(self) -> Mapping[str, TorchvisionImages]:
+        return {"images": self} | self.transfer
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 1, grey, or 3, in colour."""
+        return self.selection.channels
+
+    @property
+    def colour(self) -> str:
+        """Why there are so many channels."""
+        return f"images of {self.name} are {'grey' if self.channels == GREY else 'in colour'}"
 
     @property
     def training_count(self) -> int:
-        """Training images of pre-training, without those held out."""
-        return self.sets["images"].train - self.sets["images"].validation
-
-    def view(self, name: str) -> PlainView:
-        """How the images of a data set are scored."""
-        return self.sets[name].view
-
-    def normalisation_of(self, name: str) -> Normalisation:
-        """Mean and standard deviation with which a data set is scored."""
-        return self.sets[name].normalisation
-
-    def counts(self, name: str) -> Counts:
-        """How many images a data set has."""
-        found = self.sets[name]
-        lists = {name: item.count for name, item in found.lists.items()}
-        parts = (found.train - found.validation, found.validation, found.test)
-        return Counts(*parts, lists, found.classes, found.several_labels)
-
-    def decides_training(self) -> dict[str, Any]:
-        """What decides the images of pre-training."""
-        images = self.sets["images"]
-        held_out = {"validation": images.validation, "split_seed": self.split_seed}
-        return {"format": images.format, "train": images.train} | held_out
-
-    def decides_evaluation(self, name: str) -> dict[str, Any]:
-        """What decides the images of an evaluation, beyond those of pre-training."""
-        # where files are, or are looked for when they are gone, decides nothing
-        places: Any = {"folder": True, "lists": {"__all__": {"archive"}}}
-        images = self.sets[name].model_dump(mode="json", exclude=places)
-        return {"data": images | {"split_seed": self.split_seed}}
+        """Images of pre-training: the training images without those held out, and unlabelled."""
+        return super().training_count + self.unlabelled
 
 
-Data = Annotated[FashionMNIST | OnDisk, Field(discriminator="dataset")]
+Data = Annotated[FashionMNIST | OnDisk | Torchvision, Field(discriminator="dataset")]
 
 
 @dataclass(frozen=True, kw_only=True)

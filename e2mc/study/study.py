@@ -38,13 +38,13 @@ from e2mc.study.parts import (
     BankComparison,
     Base,
     Convergence,
+    CountedData,
     Data,
     HeadRates,
     Informed,
     Measured,
     Model,
     Name,
-    OnDisk,
     Rows,
     Seeds,
     Stability,
@@ -163,20 +163,21 @@ class Study(Model):
     @model_validator(mode="before")
     @classmethod
     def _normalises_as_the_model_does(cls, content: Any) -> Any:
-        """Fills in the mean and deviation that are left out for images on disk."""
+        """Fills in the mean and deviation that are left out for images that are not grey."""
         data = content.get("data") if isinstance(content, dict) else None
-        if not isinstance(data, dict) or data.get("dataset") != "on-disk":
+        if not isinstance(data, dict) or data.get("dataset") not in ("on-disk", "torchvision"):
             return content
         said = data.get("normalisation")
         if said is None:
             said = _normalisation_of(content.get("backbone"))
-        sets = data.get("sets")
-        if isinstance(sets, dict):
-            sets = {
-                name: {"normalisation": said, **item} if isinstance(item, dict) else item
-                for name, item in sets.items()
-            }
-        return content | {"data": data | {"normalisation": said, "sets": sets}}
+        changed = {"normalisation": said}
+        for key in ("sets", "transfer"):
+            if isinstance(data.get(key), dict):
+                changed[key] = {
+                    name: {"normalisation": said, **item} if isinstance(item, dict) else item
+                    for name, item in data[key].items()
+                }
+        return content | {"data": data | changed}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -245,7 +246,7 @@ class Study(Model):
         for name, base in self.bases.items():
             if base.normalisation is not None:
                 where = f"bases.{name}.normalisation"
-                check_channels(base.normalisation, self.data.channels, where)
+                check_channels(base.normalisation, self.data, where)
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
@@ -343,10 +344,11 @@ class Study(Model):
                 f"{recipe}.images: {wanted} images are wanted, there are {count} to train on: "
                 "lower it"
             )
-        if wanted is not None and self.data.counts("images").several_labels:
+        labelled = self.data.counts("images")
+        if wanted is not None and (labelled.several_labels or count != labelled.train):
+            what = "with several labels each" if labelled.several_labels else "without labels"
             raise InputError(
-                f"{recipe}.images: a share of images with several labels each cannot be drawn by "
-                "class: leave it out"
+                f"{recipe}.images: a share of images {what} cannot be drawn by class: leave it out"
             )
         images = wanted or count
         if spec.drop_last and images < spec.batch_size:
@@ -373,7 +375,7 @@ class Study(Model):
         whole = {view.size for base in self.bases.values() for view in base.views}
         maps: set[int] = set()
         for paradigm in self.paradigms.values():
-            for side, spatial in paradigm.sides(self.data.view(paradigm.dataset).size):
+            for side, spatial in paradigm.sides(self.data.view_of(paradigm.dataset).size):
                 (maps if spatial else whole).add(side)
         return whole | maps, maps
 
@@ -470,17 +472,21 @@ class Study(Model):
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
 
-        What is in memory takes minutes altogether. On disk those that learn from the same passes
-        over fresh views have a job of their own, and the others of each data set: a study that
-        asks for some of them makes no others, and studies with one folder have the same jobs. With
-        ``one_job`` a single one makes them, and the measurements.
+        Those of Fashion-MNIST take minutes altogether. Of other data those that learn from the same
+        passes over fresh views have a job of their own, and the others of each data set: a study
+        that asks for some of them makes no others, and studies with one folder have the same jobs.
+        With ``one_job`` a single one makes them, and the measurements.
         """
         jobs: dict[str, tuple[str, ...]] = {}
         passes: dict[Hashable, str] = {}
         left_out = self.left_out
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
-            if isinstance(self.data, OnDisk) and rule == "evaluate_frozen" and not self.one_job:
+            if (
+                isinstance(self.data, CountedData)
+                and rule == "evaluate_frozen"
+                and not self.one_job
+            ):
                 own = paradigm.dataset
                 if paradigm.work(self.data.counts(paradigm.dataset)).streamed:
                     own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)

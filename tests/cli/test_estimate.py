@@ -232,3 +232,15 @@ def test_the_price_of_a_study_in_a_sentence(tmp_path):
     path.write_text(path.read_text() + "swav,500,a GPU\n")
     cost = "Study paper-first in all: 17 GPU-hours, 0.3 GB of checkpoints"
     assert price(first, ("continued",), path) == f"{cost} (measured on a GPU, {path})."
+
+
+def test_data_sets_of_torchvision_are_counted_too(in_the_repository):
+    study = load_study("cifar100")
+    row = rows_of(study).loc[("together", "", "")]
+    trained = {"vicreg": 1, "swav": 1, "simsiam": 1}
+    # 3 bases of 200 epochs; of each 3 seeds with 2 arms of 10 epochs, of SwAV 3 rivals more
+    pretraining = sum(3 * hours(200 * 45_000, name) for name in trained)
+    runs = {"vicreg": 18, "swav": 45, "simsiam": 18}
+    continued = sum(hours(runs[name] * 10 * 45_000, name) for name in runs)
+    assert row["pre-training"] == pytest.approx(pretraining + continued)
+    assert row["runs"] == 9 + 81

@@ -107,3 +107,12 @@ def test_a_study_in_memory_is_not_measured(folder, capsys):
     Path("studies/fashion.yaml").write_text(yaml.safe_dump(content))
     assert main(["estimate", "--study", "fashion"]) == 1
     assert "estimates are of studies with data on disk" in capsys.readouterr().err
+
+
+def test_images_of_torchvision_in_memory_are_noise_of_their_size(folder):
+    studies = Path(__file__).parents[2] / "studies"
+    (folder / "studies/cifar100.yaml").write_bytes((studies / "cifar100.yaml").read_bytes())
+    study = load_study("cifar100")
+    with some_images(study, {}) as (images, origin):
+        assert images.images.shape == (4, 3, 32, 32) and origin == "noise of 32 x 32 in memory"
+        assert len(images.classes) == 100

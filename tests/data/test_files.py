@@ -151,20 +151,20 @@ def test_numbers_without_a_plain_meaning_are_refused_by_name_and_mode(kind, tmp_
 
 def test_colours_of_16_bits_keep_their_upper_byte(tmp_path):
     """As Pillow reads them; a PNG written by hand, because Pillow does not write any."""
-    colours = np.array([[[0, 0x12FF, 0xFFFF]]], dtype=">u2")
+    colours = np.array([[[0, 0x12FF, 0xFFFF]] * 2], dtype=">u2")
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         code = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", code)
 
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     (tmp_path / "x.png").write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + chunk(b"IDAT", zlib.compress(b"\0" + colours.tobytes()))
         + chunk(b"IEND", b"")
     )
-    assert decode(tmp_path / "x.png").flatten().tolist() == [0, 0x12, 0xFF]
+    assert decode(tmp_path / "x.png").flatten(1).tolist() == [[0] * 2, [0x12] * 2, [0xFF] * 2]
 
 
 def test_transparency_frames_and_orientation_change_no_pixel(tmp_path):

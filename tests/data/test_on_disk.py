@@ -576,7 +576,7 @@ def test_images_without_labels_are_split_by_seed(tmp_path):
     assert train | test == {f"{number}.jpg" for number in range(20)}
     assert found(0).train.classes == ("unlabelled",) and not found(0).train.labels.any()
     assert len(found(0, validation=3).validation) == 3
-    with pytest.raises(DataError, match=r"has 15 training images, expected 16 \(unlabelled; 1 nam"):
+    with pytest.raises(DataError, match=r"has 20 images, expected 21 \(unlabelled; 1 nam"):
         found(0, train=16)
     with pytest.raises(DataError, match=r"none is not a folder"):
         find_images("unlabelled", tmp_path / "none", classes=1, train=1, test=1)

@@ -109,6 +109,19 @@ def test_queue_takes_part_only_once_it_is_full(features):
     torch.testing.assert_close(queued.queue[0, 16:], oldest)
 
 
+def test_queue_may_wait_longer_than_it_takes_to_fill(features):
+    plain, waiting = (
+        create_method("swav", features(4), dim=4, prototypes=6, queue_length=16, queue_after=after)
+        for after in (0, 30)
+    )
+    for method in (plain, waiting):
+        method.projector = nn.Identity()
+    waiting.prototypes = plain.prototypes
+    batches = [[torch.randn(8, 4), torch.randn(8, 4)] for _ in range(5)]
+    same = [bool(plain(views).loss == waiting(views).loss) for views in batches]
+    assert same == [True, True, False, False, True]  # full after two batches, waiting for four
+
+
 def test_evaluation_leaves_the_queue_alone(backbone):
     options = {"hidden_dim": 8, "dim": 4, "prototypes": 6, "queue_length": 16}
     method = create_method("swav", backbone, **options).eval()

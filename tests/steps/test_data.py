@@ -241,7 +241,9 @@ def test_list_that_changed_since_the_index_was_planned(study):
 
 
 def test_images_on_disk_are_not_prepared(study):
-    with pytest.raises(DataError, match="are files of yours, .*: use `e2mc check-data --study on-"):
+    with pytest.raises(
+        DataError, match="are files of yours or torchvision.s, .*: use `e2mc check-data --study on-"
+    ):
         preparation_task(study, None)
 
 

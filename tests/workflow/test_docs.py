@@ -212,7 +212,7 @@ def test_method_of_the_docs(copy_of_finished):
 
 
 def test_study_of_the_docs(checkout):
-    _, study = blocks(REPOSITORY / "docs/own-data.md", "yaml")
+    *_, study = blocks(REPOSITORY / "docs/own-data.md", "yaml")
     (checkout.folder / "mine.pt").touch()
     study = study.replace("/models/mine.pt", "mine.pt")
     (checkout.folder / "studies/birds.yaml").write_text(study)

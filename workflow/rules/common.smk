@@ -24,7 +24,7 @@ from e2mc.steps.reporting import part_task, report_path, report_task
 from e2mc.steps.training import training_outputs, training_task
 from e2mc.study import (
     BASE_ARM,
-    OnDisk,
+    CountedData,
     ReleasedCheckpoint,
     Run,
     load_config,
@@ -69,7 +69,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = STUDY.root
-ON_DISK = isinstance(STUDY.data, OnDisk)
+COUNTED = isinstance(STUDY.data, CountedData)
 # a rule that submits its job itself is not to be submitted by an executor plugin
 SUBMITS = CONFIG.launcher == "slurm"
 DATASETS = {name: STUDY.dataset_path(name) for name in STUDY.data.names}
@@ -81,11 +81,11 @@ CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
 ]
-# what a job that goes through the images takes; on disk: decoding wants cores, a hundred epochs
-# of random views take hours, and jobs one after the other share a GPU best
+# what a job that goes through the images takes; of other data than Fashion-MNIST: decoding wants
+# cores, a hundred epochs of random views take hours, and jobs one after the other share a GPU best
 ON_IMAGES = (
     {"threads": 16, "mem_mb": 32000, "runtime": 2880}
-    if ON_DISK and not SUBMITS
+    if COUNTED and not SUBMITS
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
 MOST_VALUES = 250  # that Snakemake compares one by one
@@ -235,7 +235,7 @@ def scored(paradigms):
 
 def dataset_folder(dataset):
     """Where the files of a data set are; None where nothing says so."""
-    return CONFIG.folder(STUDY.data.sets[dataset])
+    return CONFIG.folder(STUDY.data.every[dataset])
 
 
 def making(name):
@@ -286,7 +286,7 @@ def stop(sentence):
 
 
 onstart:
-    if ON_DISK:
+    if COUNTED:
         logger.info(price(STUDY, CONFIG.keep))
     if SUBMITS:
         forward_signals()

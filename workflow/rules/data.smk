@@ -1,10 +1,10 @@
-if ON_DISK:
+if COUNTED:
     INDEX = once(
         lambda wildcards: index_task(STUDY, wildcards.dataset, dataset_folder(wildcards.dataset))
     )
 
     rule index_data:
-        "the list of the images of a data set on disk"
+        "the images of a data set, or their list where they stay on disk"
         output:
             # what depends on an index depends on what it lists: an equal one is left as it is
             index=update(STUDY.dataset_path("{dataset}")),
@@ -18,7 +18,8 @@ if ON_DISK:
             "../../envs/e2mc.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            # STL10 with its unlabelled images is 3 GB, held three times
+            mem_mb=10000 if STUDY.data.dataset == "torchvision" else 4000,
             runtime=120,
         params:
             **task_params(INDEX),

@@ -1,0 +1,81 @@
+"""Folders of images as torchvision's ImageFolder reads them: one per class, of any name.
+
+The parts are folders of their own (``train`` with ``val`` or ``test``, or all three, also under the
+names of ``PARTS``), or there is one folder of classes, whose images are divided by a seed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from e2mc.data.class_folders import ClassFolders, refuse_mixed
+from e2mc.data.errors import DataError
+from e2mc.data.found import Found
+from e2mc.data.listing import is_class_folder
+
+# part -> what its folder may be called
+PARTS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+def read_folder(folder: Path) -> Found:
+    """The images of a folder, ordered by class and name; classes are the folders.
+
+    Images in folders below a class's are of that class. Images for validation are of their own
+    where there are folders for all three parts; of two, the second one is tested on.
+
+    Raises:
+        DataError: when the folder does not exist, there is one class, a class has no images, parts
+            have not the same classes, a part stands there under two names, or an image is in two
+            parts or in two classes.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder: name the one that holds a folder per class, or train/ and "
+            "val/ or test/ with a folder per class each"
+        )
+    names = _parts(folder)
+    parts = {name: ClassFolders.read(folder, name, deep=True) for name in names.values()}
+    for name, part in parts.items():
+        if len(part.classes) < 2:
+            raise DataError(
+                f"{folder / name} has one class, {next(iter(part.classes))}: nothing can be told "
+                "apart; sort the images into a folder per class"
+            )
+    refuse_mixed(folder, parts)
+    found = {part: parts[name].images(folder) for part, name in names.items()}
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    return Found(found["train"], found.get("test"), found.get("validation"))
+
+
+def _parts(folder: Path) -> dict[str, str]:
+    """Part -> name of its folder; "train" alone, without a name, for one folder of classes."""
+    there = {
+        part: [name for name in names if (folder / name).is_dir()] for part, names in PARTS.items()
+    }
+    # a class may be called train or test as well: its folder holds images and no folders
+    if not any(_holds_folders(folder / name) for names in there.values() for name in names):
+        return {"train": ""}
+    for names in there.values():
+        if len(names) > 1:
+            raise DataError(
+                f"{folder} has {names[0]}/ and {names[1]}/, which mean the same: remove or rename "
+                "one of them"
+            )
+    found = {part: names[0] for part, names in there.items() if names}
+    if "train" not in found:
+        raise DataError(
+            f"{folder} has {'/ and '.join(found.values())}/ and no train/: call the folder of the "
+            "training images train"
+        )
+    return found
+
+
+def _holds_folders(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_class_folder(entry) for entry in entries)
