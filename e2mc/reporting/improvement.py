@@ -168,8 +168,11 @@ def _entropy_in_words(
     values = {name: of_name[ENTROPY] for name, of_name in measured.items() if ENTROPY in of_name}
     if not {reference, judged} <= values.keys():
         return
-    means = [f"{_mean(of_name)} {name}" for name, of_name in values.items()]
-    yield f"Entropy of z in nats (0 is the highest): {', '.join(means)}."
+    means = [f"{_mean(of_name)} {name}" for name, of_name in values.items() if name != AS_IT_WAS]
+    before = ""
+    if AS_IT_WAS in values:  # its z is not that of the others, see ``Anchor``
+        before = f"; {_mean(values[AS_IT_WAS])} {AS_IT_WAS}, standardised by its own batches"
+    yield f"Entropy of z in nats (0 is the highest): {', '.join(means)}{before}."
     moved = paired_difference(values[judged], values[reference])
     if moved is None or moved.sign is None:
         return
