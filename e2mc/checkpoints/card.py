@@ -38,6 +38,7 @@ def model_card(
     path: Path,
     digest: str,
     gains: Sequence[Gain] | None = None,
+    verdict: str | None = None,
 ) -> str:
     """Markdown.
 
@@ -46,6 +47,7 @@ def model_card(
         exported: its weights.
         path, digest: the file that was written, and its SHA-256.
         gains: of the arm against the base; None where no study was named.
+        verdict: what else is to be said of that, Markdown.
     """
     parameters = sum(value.numel() for value in exported.weights.values())
     lines = [
@@ -67,7 +69,7 @@ def model_card(
         *_preparation(checkpoint),
         "## Before and after",
         "",
-        *_results(gains),
+        *_results(gains, verdict),
         "",
         "## Licence",
         "",
@@ -129,9 +131,13 @@ def _preparation(checkpoint: Checkpoint) -> list[str]:
     return [f"Images in [0, 1] less mean {found['mean']}, over deviation {found['std']}.", ""]
 
 
-def _results(gains: Sequence[Gain] | None) -> Iterator[str]:
+def _results(gains: Sequence[Gain] | None, verdict: str | None) -> Iterator[str]:
+    if verdict:
+        yield verdict
+        yield ""
     if not gains:
-        yield "No results of a study were at hand."
+        if not verdict:
+            yield "No results of a study were at hand."
         return
     yield "| | before | after | difference, 95 % interval | pairs |"
     yield "| :-- | --: | --: | :-- | --: |"

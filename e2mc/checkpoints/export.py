@@ -200,15 +200,19 @@ def _written(options: Mapping[str, Any]) -> str:
     return "".join(f", {key}={value!r}" for key, value in options.items())
 
 
+def missing_safetensors(path: Path) -> str:
+    """Why a file cannot be written."""
+    return (
+        f"{path} needs safetensors: pip install safetensors, or choose a name that ends in {TORCH}"
+    )
+
+
 def _save_safetensors(weights: dict[str, Tensor], path: Path) -> None:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path} needs safetensors: pip install safetensors, or choose a name that ends in "
-            f"{TORCH}"
-        ) from error
+        raise InputError(missing_safetensors(path)) from error
     with atomic_path(path) as temporary:
         try:
             save_file(weights, temporary, metadata={"format": "pt"})

@@ -106,7 +106,24 @@ def kinds(study: Study) -> dict[str, str]:
     return found | {FEATURES: first} | ({FINE_TUNING: first} if fine_tunes else {})
 
 
-def measure(study: Study, what: str, base: str, images: LabelledSource, device: str) -> Measured:
+def quick_rates(study: Study, images: LabelledSource, device: str, seconds: float) -> Rates:
+    """The rates of a study's steps on its own images, each measured in about so many seconds."""
+    found = {
+        what: measure(study, what, base, images, device, seconds).images_per_second
+        for what, base in kinds(study).items()
+    }
+    name = device_name(device)
+    return Rates(found, f"measured on {name}", name)
+
+
+def measure(
+    study: Study,
+    what: str,
+    base: str,
+    images: LabelledSource,
+    device: str,
+    seconds: float | None = None,
+) -> Measured:
     """The rate of one kind of step.
 
     Args:
@@ -115,14 +132,16 @@ def measure(study: Study, what: str, base: str, images: LabelledSource, device: 
         base: of the study or one of its stages, whose continued pre-training shows the method.
         images: gone through as often as needed.
         device: where.
+        seconds: about how long it may take; None: ``SECONDS``.
     """
     if what == FEATURES:
-        return timed(what, *_features(study, images, device), device)
+        return timed(what, *_features(study, images, device), device, seconds)
     if what == FINE_TUNING:
-        return timed(what, *_fine_tuning(study, images, device), device)
+        return timed(what, *_fine_tuning(study, images, device), device, seconds)
     owner = next(one for one in (study, *load_stages(study)) if base in one.bases)
     with tempfile.TemporaryDirectory() as folder:
-        return timed(what, *_training(owner, base, images, device, Path(folder)), device)
+        run, batch_size = _training(owner, base, images, device, Path(folder))
+        return timed(what, run, batch_size, device, seconds)
 
 
 def _training(
@@ -198,12 +217,15 @@ def timed(
     run: Pass,
     batch_size: int,
     device: str,
+    limit: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measured:
     """How fast ``run`` works through images beyond the first batch, which pays for starting up.
 
-    Twice as many batches are taken until ``SECONDS`` are over.
+    Twice as many batches are taken until ``limit`` (in seconds; None: ``SECONDS``) is over. Where a
+    single batch takes longer than that, starting up is little of it, and it is the measure.
     """
+    limit = SECONDS if limit is None else limit
 
     def seconds(batches: int) -> float:
         before = clock()
@@ -214,13 +236,15 @@ def timed(
         return clock() - before
 
     begun = clock()
-    seconds(1)  # libraries choose their algorithms
+    first = seconds(1)  # libraries choose their algorithms
+    if first > limit:
+        return Measured(what, batch_size / first, batch_size)
     once = seconds(1)
     batches = 2
     while True:
         took = seconds(batches)
         n = (batches - 1) * batch_size
-        if took > once and clock() - begun + 2 * took > SECONDS:
+        if took > once and clock() - begun + 2 * took > limit:
             return Measured(what, n / (took - once), n)
         batches *= 2
 

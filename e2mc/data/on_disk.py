@@ -11,6 +11,7 @@ from e2mc.data.imagenet import read_imagenet
 from e2mc.data.images import Splits
 from e2mc.data.inaturalist import read_inaturalist_2018
 from e2mc.data.parquet import read_parquet
+from e2mc.data.unlabelled import read_unlabelled
 from e2mc.data.voc2007 import read_voc2007
 
 # of a folder, and of one to unpack files into, which Parquet alone needs
@@ -19,6 +20,7 @@ FORMATS: dict[str, Callable[[Path, Path | None], Found]] = {
     "imagenet": lambda folder, _: Found(*read_imagenet(folder)),
     "inaturalist-2018": lambda folder, _: Found(*read_inaturalist_2018(folder)),
     "parquet": read_parquet,
+    "unlabelled": lambda folder, _: Found(read_unlabelled(folder), None),
     "voc2007": lambda folder, _: Found(*read_voc2007(folder)),
 }
 

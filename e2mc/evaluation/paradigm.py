@@ -36,7 +36,7 @@ class Counts:
     Attributes:
         train, validation, test: images; None where the study does not say.
         lists: label list -> number of images that it names.
-        classes: how many there are; None where the study does not say.
+        classes: how many there are, 1 without labels; None where the study does not say.
         several_labels: whether an image can have several.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,9 +20,12 @@ from e2mc.reporting.verdict import listed, plain_label
 from e2mc.study import BASE_ARM, Study
 
 AS_IT_WAS, WHITENED = "as it was", "whitened"
+ENTROPY = "entropy of z"
 # (name of the score, features that it is of) -> what it is called; they need no labels
 MEASURED = {
-    ("marginal_entropy", "raw"): "entropy of z",
+    ("marginal_entropy", "raw"): ENTROPY,
+    ("correlation_rms", "raw"): "correlation of z",
+    ("embedding_rank", "raw"): "effective rank of z",
     ("rankme", "raw"): "RankMe",
     ("alpha_req", "raw"): "α-ReQ",
 }
@@ -51,12 +54,12 @@ class Improvement:
 
     Attributes:
         columns: accuracies.
-        measured: candidate -> what -> mean, without labels.
+        measured: candidate -> what -> its values by seeds, which need no labels.
         verdict: in words.
     """
 
     columns: tuple[Column, ...]
-    measured: Mapping[str, Mapping[str, float]]
+    measured: Mapping[str, Mapping[str, Mapping[Seeds, float]]]
     verdict: str
 
     def table(self) -> str:
@@ -68,7 +71,7 @@ class Improvement:
         for name in names:
             cells = [_cell(column, name) for column in self.columns]
             of_name = self.measured.get(name, {})
-            cells += [f"{of_name[what]:.2f}" if what in of_name else "–" for what in measured]
+            cells += [_mean(of_name[what]) if what in of_name else "–" for what in measured]
             lines.append([name, *cells])
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -101,11 +104,13 @@ def improvement(study: Study, base: str, arm: str, results: pd.DataFrame) -> Imp
             gain = paired_difference(column.runs[judged], column.runs[AS_IT_WAS])
             if gain is not None:
                 gains[column.label] = gain
-    return Improvement(
-        columns,
-        _measured(results, base, candidates),
+    measured = _measured(results, base, candidates)
+    sentences = [
         _verdict(columns, judged, gains),
-    )
+        *_entropy_in_words(measured, reference, judged),
+        *([] if gains else _ranks_in_words(measured, reference, judged)),
+    ]
+    return Improvement(columns, measured, " ".join(sentences))
 
 
 def _column(
@@ -137,25 +142,81 @@ def _beyond_noise(runs: Mapping[Seeds, float], others: Mapping[Seeds, float]) ->
 
 def _measured(
     results: pd.DataFrame, base: str, candidates: Mapping[str, tuple[str, str]]
-) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+) -> dict[str, dict[str, dict[Seeds, float]]]:
+    found: dict[str, dict[str, dict[Seeds, float]]] = {}
     of_base = results[(results["base"] == base) & (results["paradigm"] == "embeddings")]
     for name, (arm, features) in candidates.items():
         if features != "raw":
             continue
         of_arm = of_base[of_base["arm"] == arm]
         for (metric, kind), label in MEASURED.items():
-            values = of_arm[(of_arm["metric"] == metric) & (of_arm["features"] == kind)]["value"]
-            if len(values):
-                found.setdefault(name, {})[label] = float(values.mean())
+            rows = of_arm[(of_arm["metric"] == metric) & (of_arm["features"] == kind)]
+            if len(rows):
+                found.setdefault(name, {})[label] = {
+                    (int(base_seed), None if pd.isna(seed) else int(seed)): float(value)
+                    for base_seed, seed, value in zip(
+                        rows["base_seed"], rows["continuation_seed"], rows["value"], strict=True
+                    )
+                }
     return found
+
+
+def _entropy_in_words(
+    measured: Mapping[str, Mapping[str, Mapping[Seeds, float]]], reference: str, judged: str
+) -> Iterator[str]:
+    """Whether the criterion has done what it is for: raised the entropy of what it sees."""
+    values = {name: of_name[ENTROPY] for name, of_name in measured.items() if ENTROPY in of_name}
+    if not {reference, judged} <= values.keys():
+        return
+    means = [f"{_mean(of_name)} {name}" for name, of_name in values.items() if name != AS_IT_WAS]
+    before = ""
+    if AS_IT_WAS in values:  # its z is not that of the others, see ``Anchor``
+        before = f"; {_mean(values[AS_IT_WAS])} {AS_IT_WAS}, standardised by its own batches"
+    yield f"Entropy of z in nats (0 is the highest): {', '.join(means)}{before}."
+    moved = paired_difference(values[judged], values[reference])
+    if moved is None or moved.sign is None:
+        return
+    interval = f"{moved.mean:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}] against {reference}"
+    if moved.sign > 0:
+        yield f"The criterion acts: {interval}."
+    elif moved.sign < 0:
+        yield f"The criterion has not raised it, it fell: {interval}."
+    else:
+        yield (
+            f"The criterion did nothing that can be told from noise: {interval}. What differs is "
+            "not its doing; raise its weights, or train for more epochs."
+        )
+
+
+def _ranks_in_words(
+    measured: Mapping[str, Mapping[str, Mapping[Seeds, float]]], reference: str, judged: str
+) -> Iterator[str]:
+    """What else has changed where nothing is labelled."""
+    ranks = [label for label in MEASURED.values() if label != ENTROPY]
+    parts = []
+    for label in ranks:
+        if not all(label in measured.get(name, {}) for name in (reference, judged)):
+            continue
+        change = paired_difference(measured[judged][label], measured[reference][label])
+        if change is not None and change.sign:
+            parts.append(f"{label} {change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]")
+    if parts:
+        yield f"{judged} − {reference}, beyond noise: {', '.join(parts)}."
+    else:
+        yield f"No rank or correlation differs between {judged} and {reference} beyond noise."
+
+
+def _mean(values: Mapping[Seeds, float]) -> str:
+    mean = spread(values.values())[0]
+    return f"{mean:.3f}" if abs(mean) < 10 else f"{mean:.1f}"
 
 
 def _verdict(columns: Sequence[Column], judged: str, gains: Mapping[str, Difference]) -> str:
     if not gains:
         return (
-            "Without labels nothing can be said about accuracy. A higher entropy and rank say that "
-            "the features are spread over more directions, not that these tell your images apart."
+            "Without labels nothing can be said about accuracy. A higher entropy or rank says that "
+            "the features are spread more evenly or over more directions, not that these tell your "
+            "images apart: label a few hundred and run this again to learn which model is better."
         )
     above = [label for label, gain in gains.items() if gain.sign == 1]
     below = [label for label, gain in gains.items() if gain.sign == -1]

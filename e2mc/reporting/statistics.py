@@ -76,7 +76,7 @@ def seeded_scores(study: Study, results: pd.DataFrame, split: str = "test") -> S
     paradigms = study.paradigms.items()
     epoch = {k: study.reported_epoch if p.selects_epochs else "last" for k, p in paradigms}
     metric = results["paradigm"].map({k: p.metric for k, p in paradigms})
-    draws = results["paradigm"].map({k: p.draws for k, p in paradigms}).fillna(False).astype(bool)
+    draws = results["paradigm"].isin([k for k, p in paradigms if p.draws])
     others = (results["arm"] == BASE_ARM) & ~results["evaluation_seed"].isin(study.seeds.evaluation)
     kept = results[
         (results["study"] == study.folder)

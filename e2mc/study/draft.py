@@ -13,13 +13,14 @@ from typing import Any
 from e2mc.checkpoints.keys import KeyMap
 
 BASE, ARM = "model", "e2mc"  # the model, and what is judged
-STEPS = 25  # of a continued run, at least
+STEPS = 20  # of a continued run, at least
 EPOCHS = 10  # of a continued run, at most; the paper's number
 BATCHES = 16  # of an epoch, at least, where a batch can be that small
 LARGEST_BATCH, SMALLEST_BATCH = 256, 64
 HELD_OUT = 0.1  # of the training images, on which every choice is made
 FEW = 10  # labelled images per class that are few, at least
 NEIGHBOURS = (20, 10)
+ANCHOR_IMAGES = 512  # whose features' mean and deviation are taken: their error is a thirtieth
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Facts:
         backbone: name of the network.
         folder: of the images.
         format: of that folder.
-        classes, train, test: how many there are.
+        classes, train, test: how many there are; one class is none, the images are not labelled.
         size: side at which the images are looked at, in pixels.
         mean, std: of the images that the model was made for, of pixels in [0, 1].
     """
@@ -52,9 +53,14 @@ class Facts:
     std: tuple[float, ...]
 
     @property
+    def labelled(self) -> bool:
+        """Whether it is known what the images show."""
+        return self.classes > 1
+
+    @property
     def validation(self) -> int:
-        """Training images to hold out: a tenth, and one of each class at least."""
-        return max(self.classes, round(HELD_OUT * self.train))
+        """Training images to hold out: a tenth, and one of each class at least; none unlabelled."""
+        return max(self.classes, round(HELD_OUT * self.train)) if self.labelled else 0
 
     @property
     def batch_size(self) -> int:
@@ -86,15 +92,14 @@ def draft(facts: Facts, weights: Mapping[str, float], *, epochs: int | None = No
         weights: arguments of E2MC, by the rule for a first weight.
         epochs: of the continued runs; None: as many as the images ask for.
     """
-    few, size = facts.few, facts.size
-    columns = ["knn", *(["linear_few"] if few else []), "linear_all"]
+    size = facts.size
     blur = [0.1, round(max(0.5, 2.0 * size / 224), 2)]
-    neighbours = [k for k in NEIGHBOURS if k <= facts.train - facts.validation]
     return f"""\
 # Written by `e2mc improve`; yours to change.
 # Run again with: snakemake --cores 2 --config study={facts.name}
 name: {facts.name}
 title: {_text(f"{facts.model.name} on {facts.folder.name}")}
+targets: [{"table1" if facts.labelled else "embeddings"}]
 data:
   dataset: on-disk
   # of the images that the model was made for
@@ -104,10 +109,7 @@ data:
       format: {facts.format}
       folder: {_text(facts.folder)}
       # counted; a folder that has changed stops the run
-      classes: {facts.classes}
-      train: {facts.train}
-      test: {facts.test}
-      validation: {facts.validation}  # of the training images, held out for every choice
+{_counts(facts)}\
       view: {{size: {size}, resize: {round(size * 8 / 7)}, crop: true}}
       normalisation: *images
 backbone: {_text(facts.backbone)}
@@ -115,7 +117,7 @@ bases:
   {BASE}:
     label: {_text(facts.model.stem)}
     # no head: z is the feature, and the loss keeps it near that of the model as it was
-    method: {{name: anchor}}
+    method: {{name: anchor, params: {{images: {ANCHOR_IMAGES}}}}}
     views:
       - {{size: {size}, count: 2, crop_scale: [0.2, 1.0], jitter: 0.8, brightness: 0.4,
          contrast: 0.4, saturation: 0.2, hue: 0.1, grayscale: 0.2, blur: 0.5, blur_sigma: {blur}}}
@@ -133,6 +135,43 @@ arms:
   # weights by the rule for a first weight: a start, no optimum
   {ARM}: {{label: + E2MC, criterion: e2mc, params: {_mapping(weights)}}}
 seeds: {{continuation: [0, 1, 2]}}
+separability: {{base: {BASE}, arms: [base, continued, {ARM}]}}
+measurements: [embeddings]
+one_job: true  # all of this is wanted of every model
+{_scores(facts)}"""
+
+
+def same_but_for_weights(one: str, other: str) -> bool:
+    """Whether two texts of ``draft`` are of one study, whose weights somebody may have changed."""
+    first, second = (
+        [line for line in text.splitlines() if not line.startswith(f"  {ARM}:")]
+        for text in (one, other)
+    )
+    return first == second
+
+
+def _counts(facts: Facts) -> str:
+    if not facts.labelled:
+        return f"""\
+      train: {facts.train}
+      test: {facts.test}  # held out to measure on
+"""
+    return f"""\
+      classes: {facts.classes}
+      train: {facts.train}
+      test: {facts.test}
+      validation: {facts.validation}  # of the training images, held out for every choice
+"""
+
+
+def _scores(facts: Facts) -> str:
+    """What needs labels."""
+    if not facts.labelled:
+        return "# what needs labels would stand here\nparadigms: {}\ntables: {}\n"
+    few = facts.few
+    columns = ["knn", *(["linear_few"] if few else []), "linear_all"]
+    neighbours = [k for k in NEIGHBOURS if k <= facts.train - facts.validation]
+    return f"""\
 paradigms:
   # on whitened features too: the control that costs no training
   knn: {{kind: knn, label: k-NN, features: [raw, whitened], protocol: {{k: {neighbours}}}}}
@@ -140,7 +179,6 @@ paradigms:
   linear_all:
     {{kind: linear, label: linear, fraction: 1.0, protocol:
       {{epochs: 20, learning_rates: [0.01, 0.03, 0.1, 0.3, 1.0], validate_every: 10}}}}
-separability: {{base: {BASE}, arms: [base, continued, {ARM}]}}
 tables:
   table1:
     title: {_text(f"{facts.model.name}, continued with and without E2MC")}

@@ -34,7 +34,14 @@ Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0)]
 # keys of data_folders in config.yaml
 DataFolder = Literal[
-    "fashion-mnist", "folder", "imagenet", "inaturalist-2018", "parquet", "torchvision", "voc2007"
+    "fashion-mnist",
+    "folder",
+    "imagenet",
+    "inaturalist-2018",
+    "parquet",
+    "torchvision",
+    "unlabelled",
+    "voc2007",
 ]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -192,7 +199,9 @@ class CountedImages(Model):
     folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
         None, description="where it is; null: where data_folders of config.yaml says"
     )
-    classes: int = Field(ge=2, description="how many there must be")
+    classes: int = Field(
+        1, ge=1, description="how many there must be; 1 where there are no labels (unlabelled)"
+    )
     train: int = Field(
         ge=1,
         description="how many images there must be that are not tested on, those of a validation "
@@ -213,6 +222,16 @@ class CountedImages(Model):
     )
 
     @model_validator(mode="after")
+    def _has_classes_if_labels(self) -> CountedImages:
+        if (self.classes > 1) != self.labelled:
+            wanted = "2 or more" if self.labelled else "1, as there are no labels"
+            raise InputError(
+                f"classes: format {self.place} has {wanted}, found {self.classes}: correct it, or "
+                "choose another format"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_so_many_images(self) -> CountedImages:
         if self.validation >= self.train:
             raise InputError(
@@ -225,6 +244,11 @@ class CountedImages(Model):
     def place(self) -> DataFolder:
         """The key of ``data_folders`` in config.yaml that says where it is."""
         raise NotImplementedError
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of what the images show."""
+        return True
 
     @property
     def several_labels(self) -> bool:
@@ -254,7 +278,7 @@ class CountedImages(Model):
 class Images(CountedImages):
     """One data set on disk."""
 
-    format: Literal["folder", "imagenet", "inaturalist-2018", "parquet", "voc2007"]
+    format: Literal["folder", "imagenet", "inaturalist-2018", "parquet", "unlabelled", "voc2007"]
     lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
 
     @model_validator(mode="after")
@@ -275,6 +299,10 @@ class Images(CountedImages):
     @property
     def place(self) -> DataFolder:
         return self.format
+
+    @property
+    def labelled(self) -> bool:
+        return self.format != "unlabelled"
 
     @property
     def several_labels(self) -> bool:

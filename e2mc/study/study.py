@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -57,7 +57,7 @@ from e2mc.training.batches import expect_warmup_ends, smallest_part
 from e2mc.training.spec import Component, Recipe, TrainingSpec
 
 BASE_ARM = "base"
-MEASURED = ("separability", "embeddings")  # of the arms that ``Study.separability`` names
+Measurement = Literal["separability", "embeddings"]
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,19 @@ class Study(Model):
     seeds: Seeds = Seeds()
     paradigms: dict[Name, AnyColumn]
     separability: Measured
+    measurements: tuple[Measurement, ...] = Field(
+        ("separability", "embeddings"), description="what is measured of these arms"
+    )
     tables: dict[Name, Table] = Field(description="table1 and table2 are part of `all`")
     extended: bool = Field(
         True,
         description="whether cells are made that the paper's tables leave blank; false: only its "
         "own, and what their differences need",
+    )
+    one_job: bool = Field(
+        False,
+        description="whether one job scores and measures a checkpoint, all but fine-tuning: where "
+        "all of it is wanted of every one",
     )
     frozen_pass: FrozenPass = Field(
         FrozenPass(), description="how images pass a backbone that does not learn"
@@ -205,6 +213,9 @@ class Study(Model):
             self._expect_references("rates", self.rates.rows)
         return self
 
+    def _without_labels(self, dataset: str) -> bool:
+        return self.data.counts(dataset).classes == 1
+
     def _expect_references(self, where: str, rows: Iterable[Rows]) -> None:
         """Every arm has what its gain is over."""
         compared: dict[str, set[str]] = {}
@@ -239,6 +250,11 @@ class Study(Model):
         for name, paradigm in self.paradigms.items():
             where = f"paradigms.{name}"
             expect_known(paradigm.dataset, self.data.names, f"{where}.dataset: data set")
+            if self._without_labels(paradigm.dataset):
+                raise InputError(
+                    f"{where}.dataset: the images of {paradigm.dataset} have no labels, which kind "
+                    f"{paradigm.kind} needs: leave the paradigm out, or name a data set with labels"
+                )
             for base_name in paradigm.base_protocol:
                 expect_known(base_name, self.bases, f"{where}.base_protocol: base")
             of_bases = {
@@ -472,34 +488,47 @@ class Study(Model):
         Those of Fashion-MNIST take minutes altogether. Of other data those that learn from the same
         passes over fresh views have a job of their own, and the others of each data set: a study
         that asks for some of them makes no others, and studies with one folder have the same jobs.
+        With ``one_job`` a single one makes them, and the measurements.
         """
         jobs: dict[str, tuple[str, ...]] = {}
         passes: dict[Hashable, str] = {}
         left_out = self.left_out
+        together = self.one_job or not isinstance(self.data, CountedData)
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
-            if isinstance(self.data, CountedData) and rule == "evaluate_frozen":
+            if rule == "evaluate_frozen" and not together:
                 own = paradigm.dataset
                 if paradigm.work(self.data.counts(paradigm.dataset)).streamed:
                     own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)
                 rule = f"{rule}_{own}"
             jobs[rule] = (*jobs.get(rule, ()), name)
-        measured = tuple(name for name in MEASURED if name not in left_out)
+        measured = tuple(name for name in self.measurements if name not in left_out)
         if measured:
-            rule = "measure" if isinstance(self.data, CountedData) else "evaluate_frozen"
+            rule = "evaluate_frozen" if together else "measure"
             jobs[rule] = (*jobs.get(rule, ()), *measured)
         return jobs | {"measure_information": ("information",)}
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
-        """Measurements that the data set of pre-training cannot serve: name -> why not."""
-        base, found = self.separability.base, {}
-        for name in MEASURED:
-            try:
-                self.paradigm(name, base).check(self.data.counts("images"))
-            except InputError as error:
-                found[name] = f"study {self.name} leaves {name} out: {error}"
-        return found
+        """Measurements that are not made: name -> why not."""
+        reasons = {name: self._reason_against(name) for name in get_args(Measurement)}
+        return {
+            name: f"study {self.name} leaves {name} out: {reason}"
+            for name, reason in reasons.items()
+            if reason
+        }
+
+    def _reason_against(self, measurement: str) -> str:
+        """Why a measurement is not made; empty where it is."""
+        if measurement not in self.measurements:
+            return "it is not among its measurements"
+        if measurement == "separability" and self._without_labels("images"):
+            return "its images have no labels"
+        try:
+            self.paradigm(measurement, self.separability.base).check(self.data.counts("images"))
+        except InputError as error:
+            return str(error)
+        return ""
 
     @property
     def main_tables(self) -> list[str]:

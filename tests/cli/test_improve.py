@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +14,15 @@ from PIL import Image
 
 from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.looking import look_at_model
+from e2mc.cli.improve import _exported
 from e2mc.cli.main import main
 from e2mc.data.looking import look_at_images
-from e2mc.study import load_study
+from e2mc.reporting import made
+from e2mc.steps.checkpoints import conversion_task
+from e2mc.steps.data import index_task
+from e2mc.steps.evaluation import evaluation_task
+from e2mc.steps.training import training_task
+from e2mc.study import Run, load_study
 from e2mc.study.draft import Facts, draft, name_of
 
 timm = pytest.importorskip("timm")
@@ -43,6 +51,8 @@ def checkout(tmp_path, monkeypatch):
     """Where the command is called: a Snakefile and a folder of studies."""
     (tmp_path / "Snakefile").touch()
     (tmp_path / "studies").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "config.yaml", tmp_path)
+    monkeypatch.setattr("e2mc.cli.improve.MEASURING", 0.1)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -88,6 +98,12 @@ def test_the_study_that_is_written_is_one(weights, images, checkout, capsys):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (lambda folder: {"model": values(folder)}, r"no weights|holds no"),
+        (lambda folder: {"model": other_network(folder)}, r"has not .* it looks like a ResNet-18"),
+        (lambda folder: {"--images": other_classes(folder)}, r"are in only one of them, e\.g\. n"),
+        (lambda folder: {"--images": folder / "empty"}, r"empty is not a folder"),
+        (lambda folder: {"--images": half(folder)}, r"half has train/ alone: expected train/"),
+        (lambda folder: {"--images": few(folder)}, r"nor 20 images .* \(found 3\): sort them"),
         (lambda folder: {"--backbone": "torchvision:resnet18"}, r"has not the weights of torch"),
         (lambda folder: {"--backbone": "timm:nothing"}, r"timm has no model 'nothing'"),
         (lambda folder: {"--images": folder / "nowhere"}, r"nowhere is not a folder"),
@@ -112,6 +128,39 @@ def test_what_cannot_be_improved_is_refused(
     said = capsys.readouterr().err
     assert re.search(message, said), said
     assert "Traceback" not in said and not list(Path("studies").iterdir())
+
+
+def values(folder):
+    torch.save({"epoch": 3, "loss": [0.1, 0.2]}, folder / "values.pth")
+    return folder / "values.pth"
+
+
+def other_network(folder):
+    torch.save(timm.create_model("resnet18").state_dict(), folder / "other.pth")
+    return folder / "other.pth"
+
+
+def other_classes(folder):
+    made = trees.imagenet(folder / "differ", classes=3)
+    (made / "val/n00000001").rename(made / "val/n00000009")
+    return made
+
+
+def half(folder):
+    made = trees.imagenet(folder / "half", classes=2)
+    shutil.rmtree(made / "val")
+    return made
+
+
+def few(folder):
+    return flat(folder / "few", 3)
+
+
+def flat(folder, count):
+    """Images without labels."""
+    for number in range(count):
+        trees.write_jpeg(folder / f"{number}.jpg", number, shade=number % 255)
+    return folder
 
 
 def one_class(folder):
@@ -158,6 +207,75 @@ def broken(folder):
     return folder / "broken.pth"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone/better.pth", r"folder gone does not exist: make it"),
+        ("better.pt", r"better\.pt: expected a name that ends in \.safetensors or \.pth"),
+        ("there.pth", r"there\.pth is there already: choose another name, or give --force"),
+        ("card.pth", r"card\.md is there already"),
+        ("full.pth", r"full\.pth: its disk has 0 MB left, the weights take "),
+        ("folder.pth", r"folder\.pth is a folder"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_before_anything_runs(
+    name, message, weights, images, checkout, capsys, monkeypatch
+):
+    for there in ("there.pth", "card.md"):
+        (checkout / there).write_text("mine")
+    (checkout / "folder.pth").mkdir()
+    if name.startswith("full"):
+        usage = shutil.disk_usage(checkout)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("e2mc.cli.improve._look", lambda *_: pytest.fail("looked"))
+    words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(images)]
+    assert main([*words, "--export", name]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert (checkout / "there.pth").read_text() == "mine"
+
+
+def test_a_disk_without_room_for_the_checkpoints(weights, images, checkout, capsys, monkeypatch):
+    usage = shutil.disk_usage(checkout)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert improve(weights, images) == 1
+    assert "this disk has 0.0 GB left: free some space" in capsys.readouterr().err
+    assert not list(Path("studies").iterdir())
+
+
+def test_images_without_labels(weights, checkout, capsys):
+    folder = flat(checkout / "photos", 60)
+    assert improve(weights, folder, "--name", "photos") == 0
+    said = capsys.readouterr().err
+    assert "no labels, 48 training and 12 held-out images" in said
+    study = load_study("photos")
+    images = study.data.sets["images"]
+    assert (images.format, images.classes, images.train, images.test) == ("unlabelled", 1, 48, 12)
+    assert not study.paradigms and not study.tables
+    assert study.evaluation_jobs()["measure"] == ("embeddings",)
+    assert list(made(study)) == ["embeddings"]
+
+
+def test_the_cost_is_said_before(weights, images, checkout, capsys):
+    assert improve(weights, images, "--cores", "6") == 0
+    told = capsys.readouterr()
+    cost = told.err.index("this will take about ")
+    assert cost < told.err.index("first weights of E2MC")
+    words = r"about [\d.]+ (minutes|hours) and 0\.\d\d GB of disk here: 7 models, images/s: anchor "
+    assert re.search(words, told.err)
+    assert "--set-threads continue_pretraining=2 evaluate_frozen=2" in told.out
+
+
+def test_weights_that_somebody_changed_stay(weights, images, checkout, capsys, monkeypatch):
+    assert improve(weights, images) == 0
+    path = Path("studies/birds-mine-1.yaml")
+    text = re.sub(r"entropy_weight: [\d.e-]+", "entropy_weight: 0.123", path.read_text())
+    path.write_text(text)
+    monkeypatch.setattr("e2mc.steps.first_weights.first_weights", lambda *_: pytest.fail("again"))
+    assert improve(weights, images) == 0
+    assert path.read_text() == text
+
+
 def test_outside_of_a_checkout(weights, images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert improve(weights, images) == 1
@@ -189,16 +307,73 @@ def test_names():
     assert name_of(Path("模型.pth"), Path("/данные")) == "mine"
 
 
+def test_a_verdict_is_not_lost_where_the_export_fails(weights, images, checkout, monkeypatch):
+    assert improve(weights, images) == 0
+
+    def full(*_, **__):
+        raise OSError("cannot write better.pth: No space left on device; is the disk full?")
+
+    monkeypatch.setattr("e2mc.steps.export.export_checkpoint", full)
+    found = SimpleNamespace(table=lambda: "| |", verdict="Better.")
+    options = SimpleNamespace(export=Path("better.pth"), force=False)
+    reply = _exported(load_study("birds-mine-1"), Run("model", "e2mc", 0, 0), found, options)
+    assert not reply.ok
+    assert re.search(r"not exported: cannot write .* Then: e2mc checkpoint export", reply.text)
+
+
 @pytest.mark.slow
 def test_a_verdict(weights, images, new_checkout, tmp_path):
-    made = new_checkout(tmp_path / "checkout")
+    copy = new_checkout(tmp_path / "checkout")
     words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(images)]
-    done = made.e2mc(*words, "--name", "birds", "--epochs", "1", "--cores", "2")
+    words += ["--name", "birds", "--epochs", "1", "--cores", "2"]
+    done = copy.e2mc(*words, "--export", "better.pth")
     assert done.returncode == 0, done.stdout[-5000:]
+    network = timm.create_model("test_resnet", num_classes=0)
+    network.load_state_dict(torch.load(copy.folder / "better.pth", weights_only=True), strict=True)
+    card = (copy.folder / "better.md").read_text()
+    assert "| E2MC |" in card and "Entropy of z in nats" in card and "| k-NN |" in card
     for row in ("| as it was |", "| whitened |", "| continued |", "| E2MC |"):
         assert row in done.stdout
     assert "k-NN" in done.stdout and "RankMe" in done.stdout
-    verdict = (made.folder / "results/birds/verdict.md").read_text()
+    assert "The criterion " in done.stdout
+    verdict = (copy.folder / "results/birds/verdict.md").read_text()
     assert "is beyond noise" in verdict or "E2MC" in verdict.split("\n\n")[-1]
-    again = made.e2mc(*words, "--name", "birds", "--epochs", "1", "--cores", "2")
+    again = copy.e2mc(*words)
     assert "Nothing to be done" in again.stdout and again.returncode == 0
+    export = "e2mc checkpoint export results/birds/continued/model/e2mc/base0-cont0/checkpoint.pt"
+    assert again.stdout.splitlines()[-1].endswith(f"{export} birds.safetensors --study birds")
+
+
+def in_this_process(command, name):
+    """Does what the workflow does."""
+    study = load_study(name)
+    index_task(study, "images", Path(study.data.sets["images"].folder)).perform()
+    conversion_task(study, "model").perform()
+    start = study.converted_path("model")
+    for run in study.separability_runs():
+        if run.arm != "base":
+            training_task(study, run, start, device="cpu").perform()
+        for rule, names in study.evaluation_jobs().items():
+            if rule != "measure_information":
+                made = start if run.arm == "base" else study.trained_path(run)
+                evaluation_task(study, run, names, made, device="cpu").perform()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_verdict_and_a_file(labelled, weights, images, checkout, capsys, monkeypatch):
+    monkeypatch.setattr("e2mc.cli.improve._run", in_this_process)
+    folder = images if labelled else flat(checkout / "photos", 40)
+    words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(folder)]
+    words += ["--name", "birds", "--epochs", "1", "--export", "better.pth"]
+    assert main(words) == 0
+    said, card = capsys.readouterr().out, Path("better.md").read_text()
+    assert said.splitlines()[-1] == (
+        "The model with E2MC (seed 0) is better.pth, for timm; its card is better.md"
+    )
+    network = timm.create_model("test_resnet", num_classes=0)
+    network.load_state_dict(torch.load("better.pth", weights_only=True), strict=True)
+    for text in (said, card, Path("results/birds/verdict.md").read_text()):
+        assert "Entropy of z in nats" in text and "| effective rank of z |" in text
+        assert ("| k-NN |" in text) == ("| whitened |" in text) == labelled
+        assert ("Without labels nothing can be said about accuracy" in text) != labelled
+    assert ("| k-NN, whitened features |" in card) == labelled

@@ -551,3 +551,32 @@ def test_images_of_several_classes_are_in_no_list(voc, tmp_path):
 def test_images_of_several_classes_are_not_held_out(voc):
     with pytest.raises(DataError, match="set validation to 0"):
         find_images("voc2007", voc, classes=3, train=24, test=12, validation=4)
+
+
+def test_images_without_labels_are_split_by_seed(tmp_path):
+    folder = tmp_path / "photos"
+    for number in range(20):
+        trees.write_jpeg(folder / f"{number}.jpg", number)
+    (folder / "empty.png").touch()
+    (folder / "notes.txt").write_text("none")
+    trees.write_jpeg(folder / "below/x.jpg", 0)
+
+    def found(seed, **changes):
+        return find_images(
+            "unlabelled", folder, **{"classes": 1, "train": 15, "test": 5, "seed": seed} | changes
+        )
+
+    names = [
+        [{part.name(i) for i in range(len(part))} for part in (splits.train, splits.test)]
+        for splits in (found(0), found(0), found(1))
+    ]
+    assert names[0] == names[1] != names[2]
+    train, test = names[0]
+    assert len(train) == 15 and len(test) == 5
+    assert train | test == {f"{number}.jpg" for number in range(20)}
+    assert found(0).train.classes == ("unlabelled",) and not found(0).train.labels.any()
+    assert len(found(0, validation=3).validation) == 3
+    with pytest.raises(DataError, match=r"has 20 images, expected 21 \(unlabelled; 1 nam"):
+        found(0, train=16)
+    with pytest.raises(DataError, match=r"none is not a folder"):
+        find_images("unlabelled", tmp_path / "none", classes=1, train=1, test=1)

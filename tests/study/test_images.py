@@ -142,3 +142,53 @@ def test_narrow_features_need_fewer_images(monkeypatch):
 def test_nothing_is_left_out_of_the_studies_that_come_along():
     for path in (REPOSITORY / "studies").glob("*.yaml"):
         assert load_study(path.stem).left_out == {}
+
+
+def unlabelled(*changes):
+    images = ON_DISK["data"]["sets"]["images"] | {"format": "unlabelled", "classes": 1, "lists": {}}
+    without = [("data.sets", {"images": images}), ("tables", {}), ("sweep", None)]
+    return on_disk(*without, ("paradigms", {}), *changes)
+
+
+def test_images_without_labels_are_measured_alone():
+    study = unlabelled()
+    assert study.left_out == {
+        "separability": "study on-disk leaves separability out: its images have no labels"
+    }
+    assert study.evaluation_jobs()["measure"] == ("embeddings",)
+    assert {"embeddings", "spectrum"} <= made(study).keys()
+    assert "table1" not in made(study)
+    counts = study.data.counts("images")
+    assert (counts.classes, counts.train, counts.test) == (1, 48, 12)
+
+
+@pytest.mark.parametrize("kind", ["linear_1", "semisup_10", "voc07_map"])
+def test_what_needs_labels_is_refused_without_any(kind):
+    paradigm = ON_DISK["paradigms"][kind] | {"dataset": "images"}
+    paradigm.pop("label_list", None)
+    sentence = rf"paradigms\.{kind}\.dataset: the images of images have no labels, which kind"
+    with pytest.raises(ValueError, match=sentence):
+        unlabelled((f"paradigms.{kind}", paradigm))
+
+
+@pytest.mark.parametrize(
+    ("format", "classes", "sentence"),
+    [("imagenet", 1, "format imagenet has 2 or more"), ("unlabelled", 2, "has 1, as there are no")],
+)
+def test_classes_are_of_labels(format, classes, sentence):
+    with pytest.raises(ValueError, match=rf"classes: .*{sentence}.*, found {classes}"):
+        on_disk(("data.sets.images.format", format), ("data.sets.images.classes", classes))
+
+
+def test_measurements_that_are_not_wanted():
+    study = on_disk(("data.sets.images.test", 400), ("measurements", ["embeddings"]))
+    assert study.evaluation_jobs()["measure"] == ("embeddings",)
+    assert "separability" not in made(study)
+
+
+def test_one_job_scores_and_measures():
+    jobs = on_disk(("one_job", True)).evaluation_jobs()
+    frozen = [name for name, item in ON_DISK["paradigms"].items() if item["kind"] != "finetune"]
+    assert jobs["evaluate_frozen"] == (*frozen, "embeddings")
+    assert jobs.keys() == {"evaluate_frozen", "evaluate_fine_tuned", "measure_information"}
+    assert unlabelled(("one_job", True)).evaluation_jobs()["measure"] == ("embeddings",)

@@ -77,6 +77,8 @@ def test_command_runs(command, request, monkeypatch, capsys):
         options = make_parser().parse_args(words)
         if getattr(options, "study", None) == "paper" and NOT_HERE & {*words}:
             return
+        if words[0] == "improve":  # tests/cli/test_improve.py has a model and images
+            return
         monkeypatch.chdir(request.getfixturevalue("copy_of_finished").folder)
         if words[0] == "estimate" and "--rate" not in words:
             # it would measure for minutes, which tests/cli/test_measuring.py does in seconds
