@@ -199,9 +199,7 @@ class CountedImages(Model):
     folder: Annotated[str, AfterValidator(os.path.expanduser)] | None = Field(
         None, description="where it is; null: where data_folders of config.yaml says"
     )
-    classes: int = Field(
-        1, ge=1, description="how many there must be; 1 where there are no labels (unlabelled)"
-    )
+    classes: int = Field(ge=2, description="how many there must be")
     train: int = Field(
         ge=1,
         description="how many images there must be that are not tested on, those of a validation "
@@ -220,16 +218,6 @@ class CountedImages(Model):
     normalisation: Normalisation = Field(
         None, validate_default=True, description="in evaluation; left out: that of pre-training"
     )
-
-    @model_validator(mode="after")
-    def _has_classes_if_labels(self) -> CountedImages:
-        if (self.classes > 1) != self.labelled:
-            wanted = "2 or more" if self.labelled else "1, as there are no labels"
-            raise InputError(
-                f"classes: format {self.place} has {wanted}, found {self.classes}: correct it, or "
-                "choose another format"
-            )
-        return self
 
     @model_validator(mode="after")
     def _has_so_many_images(self) -> CountedImages:
@@ -279,7 +267,20 @@ class Images(CountedImages):
     """One data set on disk."""
 
     format: Literal["folder", "imagenet", "inaturalist-2018", "parquet", "unlabelled", "voc2007"]
+    classes: int = Field(
+        1, ge=1, description="how many there must be; 1 where there are no labels (unlabelled)"
+    )
     lists: dict[str, LabelList] = Field({}, description="label lists, e.g. SimCLR's 1percent")
+
+    @model_validator(mode="after")
+    def _has_classes_if_labels(self) -> Images:
+        if (self.classes > 1) != self.labelled:
+            wanted = "2 or more" if self.labelled else "1, as there are no labels"
+            raise InputError(
+                f"classes: format {self.format} has {wanted}, found {self.classes}: correct it, or "
+                "choose another format"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_labels_for_its_lists(self) -> Images:

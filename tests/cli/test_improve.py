@@ -252,7 +252,7 @@ def test_images_without_labels(weights, checkout, capsys):
     images = study.data.sets["images"]
     assert (images.format, images.classes, images.train, images.test) == ("unlabelled", 1, 48, 12)
     assert not study.paradigms and not study.tables
-    assert study.evaluation_jobs()["measure"] == ("embeddings",)
+    assert study.evaluation_jobs()["evaluate_frozen"] == ("embeddings",)
     assert list(made(study)) == ["embeddings"]
 
 

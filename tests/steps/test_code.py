@@ -19,7 +19,7 @@ from e2mc.steps.data import index_task, preparation_task
 from e2mc.steps.evaluation import evaluation_code, evaluation_task
 from e2mc.steps.reporting import part_task, report_task
 from e2mc.steps.training import training_code, training_task
-from e2mc.study import Run, load_study
+from e2mc.study import ReleasedCheckpoint, Run, load_study
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -110,8 +110,9 @@ def every_task():
         else:
             found[f"{name} data"] = preparation_task(study, None)
         for base, item in study.bases.items():
-            if item.converted:
+            if isinstance(item.checkpoint, ReleasedCheckpoint):
                 found[f"{name} download {base}"] = download_task(study, base)
+            if item.converted:
                 found[f"{name} convert {base}"] = conversion_task(study, base)
             for arm in study.arms:
                 run = Run(base, arm, 0, 0)

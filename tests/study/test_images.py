@@ -191,4 +191,4 @@ def test_one_job_scores_and_measures():
     frozen = [name for name, item in ON_DISK["paradigms"].items() if item["kind"] != "finetune"]
     assert jobs["evaluate_frozen"] == (*frozen, "embeddings")
     assert jobs.keys() == {"evaluate_frozen", "evaluate_fine_tuned", "measure_information"}
-    assert unlabelled(("one_job", True)).evaluation_jobs()["measure"] == ("embeddings",)
+    assert unlabelled(("one_job", True)).evaluation_jobs()["evaluate_frozen"] == ("embeddings",)
