@@ -6,6 +6,7 @@ A worker reads a file, decodes it once and cuts every crop out of it, as bytes. 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from e2mc.data.errors import DataError
+from e2mc.data.errors import LFS_POINTER, DataError, expect_no_pointer
 from e2mc.data.source import Batch, check_labels, recipe_of_each_view
 from e2mc.data.views import Normalisation, PlainView, ViewRecipe, finish_view
 
@@ -287,6 +288,8 @@ def decode(path: Path) -> Tensor:
         raise DataError(f"{path} may not be read by this user: change its permissions") from None
     # what Pillow raises for broken files depends on where they are broken
     except (OSError, SyntaxError, ValueError, EOFError) as error:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            expect_no_pointer(Path(path), file.read(len(LFS_POINTER)))
         raise DataError(
             f"{path} cannot be decoded ({' '.join(str(error).split())}): it is damaged or no "
             "image; fetch it again"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from e2mc.data.errors import DataError
+from e2mc.data.errors import DataError, expect_no_pointer
 from e2mc.data.files import ImageFiles
 from e2mc.data.listing import File, find_listed, refuse_shared, refuse_two_labels
 
@@ -70,7 +70,11 @@ def read_inaturalist_2018(folder: Path) -> tuple[ImageFiles, ImageFiles]:
 def _read(path: Path) -> dict[str, Any]:
     """The content, whose parts are lists of entries with what ``WANTED`` names."""
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+        text = path.read_bytes()
+        expect_no_pointer(path, text)
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"cannot read {path} ({error.strerror}): set data_folders.inaturalist-2018 in "

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from e2mc.data.errors import DataError
+from e2mc.data.errors import DataError, expect_no_pointer
 from e2mc.data.files import ImageFiles
 
 
@@ -82,6 +82,7 @@ def _entries(path: Path) -> list[PurePosixPath]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error}") from None
+    expect_no_pointer(path, content)
     if b"\0" in content:
         raise DataError(f"{path} is no list of names in UTF-8: save it as text in UTF-8")
     text = content.decode("utf-8-sig", "surrogateescape").replace("\r", "\n")
