@@ -50,9 +50,9 @@ def scored(plan):
 
 
 def test_one_coefficient_reruns_only_its_arm(copy_of_finished):
-    arm = "vcreg: {label: + VCReg, criterion: vcreg"
+    arm = "vcreg: {label: + VCReg, criterion: vcreg, params: {variance_weight: "
     path = copy_of_finished.folder / "studies/fashion.yaml"
-    edit(path, arm, arm + ", params: {variance_weight: 2.0}")
+    edit(path, arm + "3.0", arm + "2.0")
     jobs = copy_of_finished.jobs("all")
     assert jobs["continue_pretraining"] == 2
     assert jobs["evaluate_frozen"] == 2
@@ -122,7 +122,12 @@ def test_constant_of_a_criterion_retrains_its_arms_and_no_other(copy_of_finished
     plan = copy_of_finished.plan(*EVERYTHING)
     jobs, (scores, trained) = count_jobs(plan), scored(plan)
     assert trained == {f"swav_long as vcreg, base0-cont{seed}" for seed in (0, 1)}
-    assert scores == {f"swav_long vcreg base0-cont{seed}" for seed in (0, 1)}
+    # its term is measured on all arms of the base, and nothing else of them is scored
+    of_arm = {f"swav_long vcreg base0-cont{seed}" for seed in (0, 1)}
+    assert of_arm < scores and all(run.startswith("swav_long ") for run in scores)
+    for job in reasons(plan):
+        if job.startswith("Scoring") and "swav_long vcreg" not in job:
+            assert job.endswith(": embeddings")
     assert jobs.keys() & COMPUTES == {"continue_pretraining", "evaluate_frozen"}
     assert jobs["table2"] == 1 and "table1" not in jobs
     for job, reason in reasons(plan).items():
