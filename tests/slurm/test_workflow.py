@@ -70,7 +70,7 @@ def test_smoke_study_through_slurm(cluster, checkout, finished):
         time.sleep(0.5)
     assert workflow.returncode == 0, (checkout.folder / "snakemake.log").read_text()[-5000:]
     assert most >= 8
-    assert len(check(cluster, checkout, finished)) == 39
+    assert len(check(cluster, checkout, finished)) == 34
     assert made(checkout.folder).keys() == made(finished.folder).keys()
 
 

@@ -63,7 +63,7 @@ def test_one_coefficient_reruns_only_its_arm(copy_of_finished):
 def test_reason_names_the_one_value_that_changed(copy_of_finished):
     path = copy_of_finished.folder / "studies/fashion.yaml"
     text = path.read_text(encoding="utf-8")
-    arm = text[text.index("  e2mc:\n") : text.index("  vcreg:\n")]
+    arm = text[text.index("  e2mc:\n") : text.index("  vcreg: {")]
     edit(path, arm, arm.replace("vicreg: {entropy_weight: 35.0", "vicreg: {entropy_weight: 0.5"))
     plan = copy_of_finished.plan("all")
     why = reasons(plan)

@@ -88,7 +88,7 @@ BAD_STUDIES = [
     ("criterion: auh", "criterion: auhh", "auhh"),
     ("params: {window: 64}", "params: {window: 300}", "window of 300 needs batches of at least"),
     ("{base: swav_long, arms: [base", "{base: swav_longer, arms: [base", "swav_longer"),
-    ("{weight: 0.01}", "{wait: 0.01}", "parameter 'wait' does not exist, expected one of"),
+    ("{weight: 0.09}", "{wait: 0.09}", "parameter 'wait' does not exist, expected one of"),
     ("backbone: resnet-small", "backbone: resnet-smal", "resnet-smal"),
 ]
 
@@ -107,7 +107,7 @@ def test_bad_study(old, new, expected, checkout):
 def test_study_that_does_not_exist(checkout):
     done = checkout.snakemake("--dry-run", study="fashoin")
     assert done.returncode != 0
-    assert "study file studies/fashoin.yaml does not exist: choose one of er, " in done.stdout
+    assert "study file studies/fashoin.yaml does not exist: choose one of cifar100, er, " in done.stdout
 
 
 def test_misspelt_key_in_config(checkout):
