@@ -107,7 +107,10 @@ def test_bad_study(old, new, expected, checkout):
 def test_study_that_does_not_exist(checkout):
     done = checkout.snakemake("--dry-run", study="fashoin")
     assert done.returncode != 0
-    assert "study file studies/fashoin.yaml does not exist: choose one of cifar100, er, " in done.stdout
+    assert (
+        "study file studies/fashoin.yaml does not exist: choose one of cifar100, er, "
+        in done.stdout
+    )
 
 
 def test_misspelt_key_in_config(checkout):
