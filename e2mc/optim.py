@@ -21,6 +21,17 @@ class _LayerwiseMomentum(Optimizer):
     ``mu <- momentum mu + update``, then ``p <- p - lr mu``.
     """
 
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
     @torch.no_grad()
     def step(  # type: ignore[override]
         self, closure: Callable[[], Tensor] | None = None
@@ -47,7 +58,23 @@ class _LayerwiseMomentum(Optimizer):
         raise NotImplementedError
 
 
-class LARS(_LayerwiseMomentum):
+class _ScaledBeyondOneAxis(_LayerwiseMomentum):
+    """Scales parameters with more than one axis; biases and BatchNorm get their gradients."""
+
+    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
+        updates: list[Any] = [p.grad for p in params]
+        several = [i for i, p in enumerate(params) if p.ndim != 1]
+        if several:
+            weights, grads = [params[i] for i in several], [updates[i] for i in several]
+            for i, update in zip(several, self._scaled(weights, grads, group), strict=True):
+                updates[i] = update
+        return updates
+
+    def _scaled(self, weights: list[Tensor], grads: list[Any], group: dict) -> list[Tensor]:
+        raise NotImplementedError
+
+
+class LARS(_ScaledBeyondOneAxis):
     """Layer-wise adaptive rate scaling as in VICReg's official code.
 
     For a parameter p with more than one axis and gradient g, ``u = g + weight_decay p`` and
@@ -64,37 +91,17 @@ class LARS(_LayerwiseMomentum):
     Source: You, Gitman, Ginsburg, 2017 (arXiv 1708.03888), in the form of VICReg's official code.
     """
 
-    def __init__(
-        self,
-        params: Iterable,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust: float = 0.001,
-    ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        super().__init__(params, defaults)
-
-    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
-        updates: list[Any] = [p.grad for p in params]
-        scaled = [i for i, p in enumerate(params) if p.ndim != 1]
-        if not scaled:
-            return updates
-        weights = [params[i] for i in scaled]
-        decayed = torch._foreach_add(
-            [updates[i] for i in scaled], weights, alpha=group["weight_decay"]
-        )
+    def _scaled(self, weights: list[Tensor], grads: list[Any], group: dict) -> list[Tensor]:
+        decayed = torch._foreach_add(grads, weights, alpha=group["weight_decay"])
         weight_norm = torch.stack(torch._foreach_norm(weights))
         update_norm = torch.stack(torch._foreach_norm(decayed))
         both = (weight_norm > 0) & (update_norm > 0)
         factor = torch.where(both, group["trust"] * weight_norm / update_norm, 1.0)
         torch._foreach_mul_(decayed, list(factor.unbind()))
-        for i, update in zip(scaled, decayed, strict=True):
-            updates[i] = update
-        return updates
+        return list(decayed)
 
 
-class LARC(_LayerwiseMomentum):
+class LARC(_ScaledBeyondOneAxis):
     """Layer-wise adaptive rate control, clipped, as in solo-learn's recipes for CIFAR.
 
     For a parameter p with more than one axis and gradient g, both not zero,
@@ -122,28 +129,14 @@ class LARC(_LayerwiseMomentum):
         weight_decay: float = 0.0,
         trust: float = 0.02,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        super().__init__(params, defaults)
+        super().__init__(params, lr, momentum, weight_decay, trust)
 
-    def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
-        updates: list[Any] = [p.grad for p in params]
-        scaled = [i for i, p in enumerate(params) if p.ndim != 1]
-        if not scaled:
-            return updates
-        weights, grads = [params[i] for i in scaled], [updates[i] for i in scaled]
-        weight_norm = torch.stack(torch._foreach_norm(weights))
-        grad_norm = torch.stack(torch._foreach_norm(grads))
-        both = (weight_norm > 0) & (grad_norm > 0)
-        decay = group["weight_decay"] * both.to(weight_norm)
-        rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
-        # a warm-up begins at a rate of zero, at which nothing is clipped
-        factor = (rate / group["lr"]).clamp(max=1) if group["lr"] else torch.ones_like(rate)
-        decayed = torch._foreach_mul(weights, list(decay.unbind()))
-        torch._foreach_add_(decayed, grads)
-        torch._foreach_mul_(decayed, list(torch.where(both, factor, 1.0).unbind()))
-        for i, update in zip(scaled, decayed, strict=True):
-            updates[i] = update
-        return updates
+    def _scaled(self, weights: list[Tensor], grads: list[Any], group: dict) -> list[Tensor]:
+        def clipped(rate: Tensor) -> Tensor:
+            # a warm-up begins at a rate of zero, at which nothing is clipped
+            return (rate / group["lr"]).clamp(max=1) if group["lr"] else torch.ones_like(rate)
+
+        return _rate_controlled(weights, grads, group, clipped)
 
 
 class LARCSGD(_LayerwiseMomentum):
@@ -164,28 +157,23 @@ class LARCSGD(_LayerwiseMomentum):
     Source: apex.parallel.LARC with clip=False around torch.optim.SGD.
     """
 
-    def __init__(
-        self,
-        params: Iterable,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust: float = 0.001,
-    ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        super().__init__(params, defaults)
-
     def _updates(self, params: list[Tensor], group: dict) -> list[Tensor]:
-        grads: list[Any] = [p.grad for p in params]
-        weight_norm = torch.stack(torch._foreach_norm(params))
-        grad_norm = torch.stack(torch._foreach_norm(grads))
-        both = (weight_norm > 0) & (grad_norm > 0)
-        decay = group["weight_decay"] * both.to(weight_norm)
-        rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
-        updates = list(torch._foreach_mul(params, list(decay.unbind())))
-        torch._foreach_add_(updates, grads)
-        torch._foreach_mul_(updates, list(torch.where(both, rate, 1.0).unbind()))
-        return updates
+        return _rate_controlled(params, [p.grad for p in params], group, lambda rate: rate)
+
+
+def _rate_controlled(
+    weights: list[Tensor], grads: list[Any], group: dict, factor: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """Decayed gradients times ``factor(rate)``, with LARC's rate of each; see `LARCSGD`."""
+    weight_norm = torch.stack(torch._foreach_norm(weights))
+    grad_norm = torch.stack(torch._foreach_norm(grads))
+    both = (weight_norm > 0) & (grad_norm > 0)
+    decay = group["weight_decay"] * both.to(weight_norm)
+    rate = group["trust"] * weight_norm / (grad_norm + decay * weight_norm + 1e-8)
+    updates = list(torch._foreach_mul(weights, list(decay.unbind())))
+    torch._foreach_add_(updates, grads)
+    torch._foreach_mul_(updates, list(torch.where(both, factor(rate), 1.0).unbind()))
+    return updates
 
 
 @dataclass(frozen=True)
