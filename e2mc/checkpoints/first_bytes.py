@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from e2mc.data.errors import LFS_POINTER
+
 TORCH_ZIP = "a file of torch.save"
 TORCH_LEGACY = "a file of torch.save before PyTorch 1.6"
 SAFETENSORS = "a file of safetensors"
@@ -20,7 +22,7 @@ _PACKED = "unpack it with `{}` and name the file inside"
 # (first bytes, what they mean and what to do)
 _SIGNATURES = (
     (
-        b"version https://git-lfs",
+        LFS_POINTER,
         "is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`, or download "
         "it from the address of the file",
     ),

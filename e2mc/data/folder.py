@@ -49,10 +49,7 @@ def read_folder(folder: Path) -> Found:
     refuse_mixed(folder, parts)
     if len(parts) == 1:
         _refuse_twice(folder, *parts.values())
-    found = {part: parts[name].images(folder) for part, name in names.items()}
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return Found(found["train"], found.get("test"), found.get("validation"))
+    return Found.of_parts({part: parts[name].images(folder) for part, name in names.items()})
 
 
 def _refuse_twice(folder: Path, part: ClassFolders) -> None:

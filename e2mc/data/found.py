@@ -33,6 +33,13 @@ class Found:
     validation: LabelledSource | None = None
     unlabelled: ImageSet | None = None
 
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, LabelledSource]) -> Found:
+        """Of "train", "validation" and "test"; what is for validation is tested on if none is."""
+        if "test" in parts:
+            return cls(parts["train"], parts["test"], parts.get("validation"))
+        return cls(parts["train"], parts.get("validation"))
+
 
 @dataclass(frozen=True)
 class Expected:

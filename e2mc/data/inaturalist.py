@@ -16,7 +16,7 @@ import torch
 
 from e2mc.data.errors import DataError, expect_no_pointer
 from e2mc.data.files import ImageFiles
-from e2mc.data.listing import File, find_listed, refuse_shared, refuse_two_labels
+from e2mc.data.listing import find_all, refuse_shared, refuse_two_labels
 
 LISTS = ("train2018.json", "val2018.json")
 WANTED: dict[
@@ -57,7 +57,10 @@ def read_inaturalist_2018(folder: Path) -> tuple[ImageFiles, ImageFiles]:
             f"{len(empty)} of the {len(names)} categories of {folder / LISTS[0]} have no training "
             f"image, e.g. {names[empty[0]]}: the file is not the published one"
         )
-    files = [_on_disk(folder, name, list(part)) for name, part in zip(LISTS, found)]
+    advice = "unpack the images beside the list"
+    files = [
+        find_all(folder, list(part), str(folder / name), advice) for name, part in zip(LISTS, found)
+    ]
     refuse_shared(folder, *files)
     images = []
     for part, there in zip(found, files):
@@ -179,15 +182,3 @@ def _labelled(path: Path, content: dict[str, Any], numbers: dict[int, int]) -> d
     return {
         file: numbers[categories[entry["id"]]] for file, entry in zip(files, entries, strict=True)
     }
-
-
-def _on_disk(folder: Path, list_name: str, files: list[str]) -> dict[str, File]:
-    """The files of a list, all of which must be there."""
-    there, why = find_listed(folder, files)
-    if why:
-        example = next(file for file in files if file in why)
-        raise DataError(
-            f"{len(why)} of the {len(files)} images of {folder / list_name} are not in {folder}, "
-            f"e.g. {example} ({why[example]}): unpack the images beside the list"
-        )
-    return {file: there[file] for file in files}

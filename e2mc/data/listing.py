@@ -132,6 +132,31 @@ def find_listed(folder: Path, names: Sequence[str]) -> tuple[dict[str, File], di
     return files, why
 
 
+def find_all(
+    folder: Path, names: Sequence[str], what: str, advice: str, below: str = ""
+) -> dict[str, File]:
+    """Files of a list, all of which must be there, in its order.
+
+    Args:
+        folder: what the names are relative to.
+        names: of the files.
+        what: whose images they are, for the message.
+        advice: what to do where some are not there.
+        below: the folder in ``folder`` that holds all of them, if one does.
+
+    Raises:
+        DataError: with how many are not there, and an example.
+    """
+    there, why = find_listed(folder, names)
+    if why:
+        example = next(name for name in names if name in why)
+        raise DataError(
+            f"{len(why):,} of the {len(names):,} images of {what} are not in {folder / below}, "
+            f"e.g. {example.removeprefix(f'{below}/')} ({why[example]}): {advice}"
+        )
+    return {name: there[name] for name in names}
+
+
 def summary(left_out: Mapping[str, str]) -> str:
     """How many entries that are named like images are none, with an example; or nothing."""
     if not left_out:

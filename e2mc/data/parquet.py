@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from e2mc.data.errors import DataError
+from e2mc.data.errors import LFS_POINTER, DataError, expect_no_pointer
 from e2mc.data.files import ImageFiles
 from e2mc.data.found import Found
 from e2mc.errors import InputError
@@ -93,9 +93,7 @@ def read_parquet(folder: Path, unpack_to: Path | None) -> Found:
             found[part] = ImageFiles.of(unpack_to, files[part], torch.tensor(of_part), classes)
         except InputError as error:
             raise DataError(f"{folder}: the {part} shards: {error}") from None
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return Found(found["train"], found.get("test"), found.get("validation"))
+    return Found.of_parts(found)
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
@@ -161,6 +159,8 @@ def open_shard(path: Path) -> Shard:
 
     Raises DataError when pyarrow is not installed, or the file is not of this format.
     """
+    with path.open("rb") as begin:
+        expect_no_pointer(path, begin.read(len(LFS_POINTER)))
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile

@@ -25,7 +25,7 @@ from e2mc.data.files import ImageFiles
 from e2mc.data.found import Found
 from e2mc.data.idx import parse_idx
 from e2mc.data.images import ImageSet
-from e2mc.data.listing import File, find_listed, refuse_shared, refuse_two_labels
+from e2mc.data.listing import File, find_all, refuse_shared, refuse_two_labels
 from e2mc.errors import InputError, expect_known
 
 GREY, COLOUR = 1, 3
@@ -266,14 +266,8 @@ def _image_files(base: str, **splits: str) -> TorchvisionSet:
         for part, split in splits.items():
             made = kind(str(folder), split=split)
             names = [str(Path(file).relative_to(folder)) for file in made._image_files]
-            there, why = find_listed(folder, names)
-            if why:
-                example = next(name for name in names if name in why)
-                raise DataError(
-                    f"{len(why):,} of the {len(names):,} images of {kind.__name__}'s {split} are "
-                    f"not in {folder}, e.g. {example} ({why[example]}): unpack it again"
-                )
-            files[part] = {name: there[name] for name in names}
+            whose = f"{kind.__name__}'s {split}"
+            files[part] = find_all(folder, names, whose, "unpack it again")
             labels = torch.tensor(made._labels, dtype=torch.long)
             refuse_two_labels(folder, files[part], labels)
             found[part] = ImageFiles.of(folder, names, labels, made.classes)

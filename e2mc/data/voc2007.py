@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from e2mc.data.errors import DataError
+from e2mc.data.errors import DataError, expect_no_pointer
 from e2mc.data.files import ImageFiles
-from e2mc.data.listing import File, find_listed, refuse_shared
+from e2mc.data.listing import File, find_all, refuse_shared
 
 # what the files say -> what it means here: in the image, not in it, hard to see
 MEANING = {"1": 1, "-1": 0, "0": -1}
@@ -83,14 +83,9 @@ def _images(root: Path, part: str, classes: list[str]) -> tuple[ImageFiles, dict
             )
     _all_are_listed(root, part, images)
     names = [f"JPEGImages/{image}.jpg" for image in images]
-    there, why = find_listed(root, names)
-    if why:
-        example = next(name for name in names if name in why)
-        raise DataError(
-            f"{len(why)} of the {len(names)} images of {part} are not in {root / 'JPEGImages'}, "
-            f"e.g. {os.path.basename(example)} ({why[example]}): unpack the {part} data of VOC2007 "
-            "too"
-        )
+    there = find_all(
+        root, names, part, f"unpack the {part} data of VOC2007 too", below="JPEGImages"
+    )
     labels = torch.stack([values for _, values in columns.values()], dim=1)
     nowhere = (labels != 1).all(dim=0).nonzero().flatten().tolist()
     if nowhere:
@@ -126,7 +121,9 @@ def _list(root: Path, part: str, name: str) -> Path:
 
 def _lines(path: Path) -> list[str]:
     """Lines with something on them; names are bytes on disk, which need not be UTF-8."""
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    content = path.read_bytes()
+    expect_no_pointer(path, content)
+    text = content.decode("utf-8-sig", "surrogateescape")
     return [line for line in text.splitlines() if line.strip()]
 
 

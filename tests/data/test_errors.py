@@ -37,3 +37,22 @@ def test_pointer_instead_of_annotations(tmp_path):
     with pytest.raises(DataError) as caught:
         find_images("inaturalist-2018", folder, classes=5, train=20, test=10)
     assert said(path) in str(caught.value)
+
+
+def test_pointer_instead_of_a_shard(tmp_path):
+    """Without pyarrow, too: shards that were cloned without their store are pointers."""
+    path = tmp_path / "data/train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    path.write_bytes(POINTER)
+    with pytest.raises(DataError) as caught:
+        find_images("parquet", tmp_path, classes=2, train=12, test=6, unpack_to=tmp_path / "to")
+    assert said(path) in str(caught.value)
+
+
+def test_pointer_instead_of_a_list_of_a_class(tmp_path):
+    folder = trees.voc(tmp_path)
+    path = next(folder.rglob("*_trainval.txt"))
+    path.write_bytes(POINTER)
+    with pytest.raises(DataError) as caught:
+        find_images("voc2007", folder, classes=3, train=24, test=12)
+    assert said(path) in str(caught.value)
