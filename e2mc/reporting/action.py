@@ -7,43 +7,16 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from e2mc.reporting.action_scores import METRICS, Action, actions
-from e2mc.reporting.layout import (
-    Block,
-    Cell,
-    Group,
-    Row,
-    difference_cell,
-    html,
-    latex,
-    markdown,
-    value_text,
-)
-from e2mc.reporting.part import Inputs, Outputs, Part, left_out, missing_main_tables
+from e2mc.reporting.layout import DOCUMENTS, Block, Cell, Group, Row, difference_cell, value_text
+from e2mc.reporting.part import Inputs, Outputs, Part, left_out, missing_main_tables, table_files
 from e2mc.reporting.results import read_result
 from e2mc.reporting.statistics import spread
 from e2mc.study import Study
 
-KINDS = {"md": markdown, "tex": latex, "html": html}
-# heading and decimals of each metric
-MEASURES = dict(
-    zip(
-        METRICS,
-        (
-            ("entropy of z", 3),
-            ("covariance of z", 3),
-            ("correlation of z", 3),
-            ("rank of z", 1),
-            ("rank of features", 1),
-            ("norm of features", 2),
-        ),
-        strict=True,
-    )
-)
-
 
 def action_table(study: Study, found: Sequence[Action], kind: str) -> str:
-    """The table in one of ``KINDS``."""
-    write = KINDS[kind]
+    """The table in one of ``DOCUMENTS``."""
+    write = DOCUMENTS[kind]
     groups = [
         Group(
             study.bases[base].label,
@@ -51,7 +24,7 @@ def action_table(study: Study, found: Sequence[Action], kind: str) -> str:
         )
         for base in dict.fromkeys(one.base for one in found)
     ]
-    headings = (*(heading for heading, _ in MEASURES.values()), "closed")
+    headings = (*(heading for heading, _ in METRICS.values()), "closed")
     block = Block("Embeddings z and features of the test images", headings, tuple(groups))
     title = f"What the criteria did: {study.title}"
     return write(title, [block], action_in_words(study, found), _notes(study, found))
@@ -59,14 +32,14 @@ def action_table(study: Study, found: Sequence[Action], kind: str) -> str:
 
 def _rows(study: Study, one: Action) -> Iterable[Row]:
     cells = []
-    for metric, (_, digits) in MEASURES.items():
+    for metric, (_, digits) in METRICS.items():
         mean, std = spread(one.values[metric].values())
         cells.append(Cell(value_text(mean, std, digits), hint=f"n = {len(one.values[metric])}"))
     shares = [f"{100 * mean:.0f} %" for mean in one.shares.values()]
     yield Row(study.arm_label(one.arm), (*cells, Cell(", ".join(shares))))
     if any(one.differences.values()):
         below = [
-            Cell() if found is None else difference_cell(found, digits=MEASURES[metric][1])
+            Cell() if found is None else difference_cell(found, digits=METRICS[metric][1])
             for metric, found in one.differences.items()
         ]
         reference = study.arm_label(one.reference)
@@ -122,17 +95,14 @@ def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
     frame = pd.DataFrame([row for one in found for row in one.flat()])
     text = frame.to_csv(index=False, float_format="%.5f", lineterminator="\n")
     outputs["action.csv"].write_text(text, encoding="utf-8")
-    for kind in KINDS:
+    for kind in DOCUMENTS:
         outputs[f"action.{kind}"].write_text(action_table(study, found, kind), encoding="utf-8")
 
 
 ACTION = Part(
     name="action",
     reads=_reads,
-    writes=lambda study: (
-        {f"tables/action.{kind}": "" for kind in ("csv", "md", "tex")}
-        | {"tables/action.html": "what the criteria did"}
-    ),
+    writes=lambda study: table_files("action", "what the criteria did"),
     make=_make,
     caption="action.rst",
     category="Tables",

@@ -12,14 +12,15 @@ from e2mc.reporting.results import run_of, score_of
 from e2mc.reporting.statistics import Difference, Seeds, paired_difference, reference_arm, spread
 from e2mc.study import BASE_ARM, Study
 
-METRICS = (
-    "marginal_entropy",
-    "covariance",
-    "correlation_rms",
-    "embedding_rank",
-    "feature_rank",
-    "feature_norm",
-)
+# metric of the results -> heading of the table, decimals
+METRICS = {
+    "marginal_entropy": ("entropy of z", 3),
+    "covariance": ("covariance of z", 3),
+    "correlation_rms": ("correlation of z", 3),
+    "embedding_rank": ("rank of z", 1),
+    "feature_rank": ("rank of features", 1),
+    "feature_norm": ("norm of features", 2),
+}
 
 
 @dataclass(frozen=True)

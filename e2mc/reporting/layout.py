@@ -301,3 +301,6 @@ def _html_cell(cell: Cell, notes: Mapping[str, str]) -> str:
     kind = ' class="missing"' if cell.missing else ' class="clear"' if cell.clear else ""
     hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
     return f"<td{kind}{hint}>{text}</td>"
+
+
+DOCUMENTS = {"md": markdown, "tex": latex, "html": html}  # by the ending of their files

@@ -80,6 +80,13 @@ def figure_files(name: str, label: str) -> dict[str, str]:
     return {f"figures/{name}.pdf": "", f"figures/{name}.png": label}
 
 
+def table_files(name: str, label: str) -> dict[str, str]:
+    """What ``Part.writes`` says of one table, of which the report shows the HTML."""
+    return {f"tables/{name}.{kind}": "" for kind in ("csv", "md", "tex")} | {
+        f"tables/{name}.html": label
+    }
+
+
 def missing_key(study: Study, key: str) -> str:
     """What ``Part.lacking`` says of a part that shows what stands under a key of the study."""
     if getattr(study, key) is not None:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from e2mc.reporting import layout
 from e2mc.reporting.layout import Block, Cell, Group, Row, difference_cell
-from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key
+from e2mc.reporting.part import Inputs, Outputs, Part, figure_files, missing_key, table_files
 from e2mc.reporting.rate_factor import FACTOR_COLUMNS, Explained, explained, factors_in_words
 from e2mc.reporting.rate_points import Place, Point, by_curve, rate_points
 from e2mc.reporting.results import read_result
@@ -99,7 +99,7 @@ def rates_table(
     study: Study, points: Sequence[Point], factors: Sequence[Explained], kind: str
 ) -> str:
     """The differences by rate as a document: "md", "tex" or "html"."""
-    write = {"md": layout.markdown, "tex": layout.latex, "html": layout.html}[kind]
+    write = layout.DOCUMENTS[kind]
     title = f"Differences by the learning rate of the head: {study.title}"
     words = f"{rates_in_words(study, points)} {factors_in_words(factors)}"
     return write(title, _blocks(study, points), words, _notes(points))
@@ -282,7 +282,7 @@ def _make(study: Study, inputs: Inputs, outputs: Outputs) -> None:
     frame = pd.DataFrame([one.flat() for one in factors], columns=FACTOR_COLUMNS)
     text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     outputs["rate_factors.csv"].write_text(text, encoding="utf-8")
-    for kind in ("md", "tex", "html"):
+    for kind in layout.DOCUMENTS:
         text = rates_table(study, points, factors, kind)
         outputs[f"rates.{kind}"].write_text(text, encoding="utf-8")
     save_figure(rates_figure(study, points), outputs, "rates")
@@ -292,9 +292,8 @@ RATES = Part(
     name="rates",
     reads=_reads,
     writes=lambda study: (
-        {f"tables/rates.{kind}": "" for kind in ("csv", "md", "tex")}
+        table_files("rates", "rates, in numbers")
         | {"tables/rate_factors.csv": ""}
-        | {"tables/rates.html": "rates, in numbers"}
         | figure_files("rates", "rates of the head")
     ),
     make=_make,

@@ -14,7 +14,7 @@ from e2mc.reporting.cells import table_results
 from e2mc.reporting.entries import Entry, table_entries
 from e2mc.reporting.layout import Block, Cell, Group, Row, difference_cell, signed, value_text
 from e2mc.reporting.notes import gap_text, notes
-from e2mc.reporting.part import Inputs, Outputs, Part
+from e2mc.reporting.part import Inputs, Outputs, Part, table_files
 from e2mc.reporting.results import collect, select
 from e2mc.reporting.statistics import reference_arm
 from e2mc.reporting.verdict import plain_label, verdict
@@ -305,9 +305,7 @@ def table_part(study: Study, name: str) -> Part:
     return Part(
         name=name,
         reads=lambda study: {"results": table_results(study, name)},
-        writes=lambda study: {
-            f"tables/{name}.{kind}": name if kind == "html" else "" for kind in KINDS
-        },
+        writes=lambda study: table_files(name, name),
         make=make,
         caption="table.rst",
         category="Tables",

@@ -542,7 +542,10 @@ class Study(Model):
 
     def main_runs(self) -> list[Run]:
         """Every run of the main tables, bases among them."""
-        return self.runs(row for name in self.main_tables for row in self.tables[name].rows)
+        return self.runs(self._main_rows())
+
+    def _main_rows(self) -> list[Rows]:
+        return [row for name in self.main_tables for row in self.tables[name].rows]
 
     def separability_runs(self) -> list[Run]:
         """The runs whose separability is drawn."""
@@ -640,8 +643,7 @@ class Study(Model):
 
         Weights scale terms, which are measured before; where arms differ otherwise, as the first.
         """
-        tables = (row for name in self.main_tables for row in self.tables[name].rows)
-        rows = (*tables, *(() if self.sweep is None else self.sweep.rows))
+        rows = (*self._main_rows(), *self.sweep_rows())
         arms = dict.fromkeys(arm for row in rows if row.base == base for arm in row.arms)
         found: dict[str, dict[str, Any]] = {}
         for arm in arms:
