@@ -39,7 +39,9 @@ def small(address):
     imagenet = {"classes": 4, "train": 48, "test": 12, "lists": lists}
     # in float32: half precision takes minutes on a CPU
     continued = {"epochs": 1, "batch_size": 6, "images": 12, "precision": "float32"}
-    one_epoch = {"protocol": {"epochs": 1, "batch_size": 8}}
+    short = {"epochs": 1, "batch_size": 8}
+    one_epoch = {"protocol": short}
+    linear = one_epoch | {"base_protocol": {"simsiam": short}}
     return {
         "extends": "paper",
         "name": "paper-small",
@@ -54,19 +56,12 @@ def small(address):
         "bases": {
             name: {"checkpoint": {"url": f"{address}/{name}.pth"}, "continued": continued}
             for name in FILES
-        },
-        "seeds": {"continuation": [0]},
-        "paradigms": {
-            name: one_epoch
-            for name in (
-                "linear_1",
-                "linear_10",
-                "linear_100",
-                "semisup_1",
-                "semisup_10",
-                "inat18_top1",
-            )
         }
+        | {"swav_400": {"continued": continued}},
+        # of these a base has every one, a continued run its own
+        "seeds": {"continuation": [0], "evaluation": [0, 1]},
+        "paradigms": {name: linear for name in ("linear_1", "linear_10", "linear_100")}
+        | {name: one_epoch for name in ("semisup_1", "semisup_10", "inat18_top1")}
         | {"voc07_map": {"protocol": {"costs": [1.0]}}},
         "tables": {
             "table1": {
