@@ -90,15 +90,21 @@ def read_parquet(folder: Path, unpack_to: Path | None) -> Found:
                 f"{len(classes)} classes, e.g. {classes[missing[0]]}: every class needs some"
             )
         try:
-            found[part] = ImageFiles.of(unpack_to, files[part], torch.tensor(of_part), classes)
+            numbers = torch.tensor(of_part, dtype=torch.long)  # False and True are numbers, too
+            found[part] = ImageFiles.of(unpack_to, files[part], numbers, classes)
         except InputError as error:
             raise DataError(f"{folder}: the {part} shards: {error}") from None
     return Found.of_parts(found)
 
 
+def shard_folder(folder: Path) -> Path:
+    """Where the shards of a data set lie: in ``folder/data``, or in ``folder`` itself."""
+    return folder / "data" if (folder / "data").is_dir() else folder
+
+
 def _shards(folder: Path) -> dict[str, list[Path]]:
     """Part -> its shards in their order."""
-    root = folder / "data" if (folder / "data").is_dir() else folder
+    root = shard_folder(folder)
     matches = [(path, SHARD.fullmatch(path.name)) for path in sorted(root.glob("*.parquet"))]
     numbered: dict[str, dict[int, Path]] = {}
     counts: dict[str, set[int]] = {}
