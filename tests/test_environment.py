@@ -20,7 +20,7 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED = ("requirements.txt", "docs.txt", "build.txt")
 # extras that are no part of the set-up
-NOT_LOCKED = {"parquet", "text", "wandb"}
+NOT_LOCKED = {"text", "wandb"}
 
 _spec = importlib.util.spec_from_file_location("lock", ENVS / "lock.py")
 lock = importlib.util.module_from_spec(_spec)

@@ -20,19 +20,20 @@ from e2mc.models import create_backbone
 SHOWN = 3  # keys in an error
 
 
-def look_at_model(path: Path, backbone: str) -> tuple[KeyMap, str]:
+def look_at_model(path: Path, backbone: str, channels: int = 3) -> tuple[KeyMap, str]:
     """Where a backbone's weights are in a file.
 
     Args:
         path: a file of ``torch.save`` or of safetensors, whatever its name.
         backbone: name of the network.
+        channels: of the images that it is to take, 1 or 3.
 
     Returns:
         The map of its keys, and what was found, in words.
 
     Raises:
-        CheckpointError: when the file cannot be read, holds no weights, those of another network,
-            or numbers that are not finite.
+        CheckpointError: when the file cannot be read, holds no weights, those of another network
+            or for images of another number of channels, or numbers that are not finite.
     """
     content = read_tensors(path)
     if isinstance(content, Mapping) and content.get("format") == FORMAT:
@@ -43,7 +44,7 @@ def look_at_model(path: Path, backbone: str) -> tuple[KeyMap, str]:
     entry = main_entry(content) if isinstance(content, Mapping) else None
     strangers = _no_tensors(content if entry is None else under(content, entry))
     weights, _ = weights_in(content, entry, f"{path} holds no weights", strangers)
-    network = network_weights(create_backbone(backbone))
+    network = network_weights(create_backbone(backbone, channels))
     matched = match_keys(weights, network, entry=entry)
     if matched is None:
         raise CheckpointError(_does_not_fit(path, weights, backbone, network))
@@ -55,6 +56,7 @@ def look_at_model(path: Path, backbone: str) -> tuple[KeyMap, str]:
             f"{path} lacks {len(missing)} of the {len(network)} tensors of {backbone}, e.g. "
             f"{', '.join(missing[:SHOWN])}: name the network that it is of with --backbone"
         )
+    _expect_channels(path, keys, weights, network, channels)
     broken = non_finite(weights)
     if broken:
         raise CheckpointError(
@@ -78,6 +80,24 @@ def _no_tensors(found: Any) -> list[str]:
 def _is_there(key: str, keys: KeyMap, weights: Mapping[str, Tensor]) -> bool:
     # counters of batch normalisation begin at zero where a file lacks them
     return key.endswith("num_batches_tracked") or next(iter(keys.prefixes)) + key in weights
+
+
+def _expect_channels(
+    path: Path,
+    keys: KeyMap,
+    weights: Mapping[str, Tensor],
+    network: Mapping[str, Tensor],
+    channels: int,
+) -> None:
+    """Raises CheckpointError for a layer that takes the pixels of another kind of images."""
+    prefix = next(iter(keys.prefixes))
+    for key, value in network.items():
+        shape = tuple(weights.get(prefix + key, value).shape)
+        if len(shape) == 4 and shape[1] != value.shape[1] == channels:
+            raise CheckpointError(
+                f"{path} takes images of {shape[1]} channels ({key}), these have {channels}: name "
+                "other images; grey ones that are saved as files are read with 3 channels"
+            )
 
 
 def _does_not_fit(

@@ -48,9 +48,10 @@ def improve_commands(commands: Any) -> None:
     improve.add_argument("--backbone", required=True, help="its network, e.g. torchvision:resnet18")
     improve.add_argument(
         "--images",
-        type=Path,
         required=True,
-        help="folder with train/<class>/ and val/<class>/, or with images alone: without labels",
+        help="folder with train/<class>/ and val/<class>/ or test/<class>/, with a folder per "
+        "class, with Parquet shards, or with images alone: without labels; or a data set of "
+        "torchvision, e.g. CIFAR10",
     )
     improve.add_argument("--name", help="of the study (the model's and the images')")
     improve.add_argument("--epochs", type=int, help="of continued training (10, fewer if many)")
@@ -93,7 +94,7 @@ def _improve(options: argparse.Namespace) -> Reply:
     config = read_config()
     if options.export is not None:
         _expect_export(options)
-    facts, images = _look(options)
+    facts, images = _look(options, config)
     path = Path("studies") / f"{facts.name}.yaml"
     _write(path, facts, images, options, config)
     study = load_study(facts.name)
@@ -119,42 +120,43 @@ def _expect_export(options: argparse.Namespace) -> None:
     expect_writable(output, size)
 
 
-def _look(options: argparse.Namespace) -> tuple[Facts, LookedAt]:
+def _look(options: argparse.Namespace, config: Config) -> tuple[Facts, LookedAt]:
     """What is known of the model and of the images."""
     from e2mc.checkpoints.looking import look_at_model
-    from e2mc.data.looking import look_at_images
+    from e2mc.data.looking import channels_of, known_images, look_at_images
     from e2mc.models import check_backbone, model_normalisation
+    from e2mc.study import data_folder
     from e2mc.study.draft import Facts, name_of
     from e2mc.study.parts import NAME
 
-    keys, found = look_at_model(options.model, options.backbone)
-    _tell(f"{options.model}: {found}")
-    images = look_at_images(options.images)
-    _tell(f"{options.images}: {images.in_words()}")
-    prepared = model_normalisation(options.backbone)
-    mean, std, largest = prepared or (MEAN, STD, SIDE)
-    size = min(largest, max(32, images.side // 32 * 32))
-    try:
-        check_backbone(options.backbone, {size})
-    except InputError:
-        if size == largest:
-            raise
-        size = largest  # such as a transformer whose positions are for one size
-    name = options.name or name_of(options.model, options.images)
+    known = known_images(options.images)
+    name = options.name or name_of(options.model, Path(options.images))
     if not re.fullmatch(NAME, name):
         raise InputError(
             f"--name {name!r}: expected small letters, digits, - and _, as in birds-resnet50"
         )
+    channels = channels_of(known)
+    keys, found = look_at_model(options.model, options.backbone, channels)
+    _tell(f"{options.model}: {found}")
+    images = look_at_images(known, config.data_folders.get("torchvision"), data_folder(name))
+    _tell(f"{options.images}: {images.in_words()}")
+    prepared = model_normalisation(options.backbone)
+    mean, std, largest = prepared or (MEAN, STD, SIDE)
+    if channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    size = min(largest, max(32, images.side // 32 * 32))
+    try:
+        check_backbone(options.backbone, {size}, in_channels=channels)
+    except InputError:
+        if size == largest:
+            raise
+        size = largest  # such as a transformer whose positions are for one size
     facts = Facts(
         name=name,
         model=options.model.resolve(),
         keys=keys,
         backbone=options.backbone,
-        folder=options.images.resolve(),
-        format=images.format,
-        classes=images.classes,
-        train=images.train,
-        test=images.test,
+        images=images.counted,
         size=size,
         mean=mean,
         std=std,
@@ -187,7 +189,7 @@ def _write(
         trial_path = Path(folder) / path.name
         write_text(unweighted, trial_path)
         trial = load_study(str(trial_path))
-        training = images.training(facts.validation, trial.data.split_seed)
+        training = images.training(trial.data.split_seed)
         device = resolve_device(config.device)
         _tell(_cost(trial, training, device, options.cores, config))
         if stands:

@@ -38,13 +38,13 @@ def read_folder(folder: Path) -> Found:
             f"{folder} is not a folder: name the one that holds a folder per class, or train/ and "
             "val/ or test/ with a folder per class each"
         )
-    names = _parts(folder)
+    names = part_folders(folder)
     parts = {name: ClassFolders.read(folder, name, deep=True) for name in names.values()}
     for name, part in parts.items():
         if len(part.classes) < 2:
             raise DataError(
                 f"{folder / name} has one class, {next(iter(part.classes))}: nothing can be told "
-                "apart; sort the images into a folder per class"
+                "apart; sort the images into a folder per class, or name the folder that holds them"
             )
     refuse_mixed(folder, parts)
     if len(parts) == 1:
@@ -64,13 +64,18 @@ def _refuse_twice(folder: Path, part: ClassFolders) -> None:
             )
 
 
-def _parts(folder: Path) -> dict[str, str]:
-    """Part -> name of its folder; "train" alone, without a name, for one folder of classes."""
+def part_folders(folder: Path) -> dict[str, str]:
+    """Part -> name of its folder; "train" alone, without a name, for one folder of classes.
+
+    Raises DataError when a part stands there under two names, has no folders of classes while
+    nothing else does, or the training images are missing.
+    """
     there = {
         part: [name for name in names if (folder / name).is_dir()] for part, names in PARTS.items()
     }
     # a class may be called train or test as well: its folder holds images and no folders
     if not any(_holds_folders(folder / name) for names in there.values() for name in names):
+        _refuse_parts_without_classes(folder)
         return {"train": ""}
     for names in there.values():
         if len(names) > 1:
@@ -85,6 +90,17 @@ def _parts(folder: Path) -> dict[str, str]:
             "training images train"
         )
     return found
+
+
+def _refuse_parts_without_classes(folder: Path) -> None:
+    """Raises DataError when all classes of a folder would be called like parts."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if is_class_folder(entry))
+    if names and {*names} <= {name for known in PARTS.values() for name in known}:
+        raise DataError(
+            f"{folder} has {'/ and '.join(names)}/ without folders of classes: sort the images of "
+            "each into a folder per class; images without labels lie in one folder"
+        )
 
 
 def _holds_folders(folder: Path) -> bool:

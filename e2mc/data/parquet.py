@@ -80,7 +80,7 @@ def read_parquet(folder: Path, unpack_to: Path | None) -> Found:
                 place = f"{path}, row {number}"
                 labels[part].append(_label(row, place))
                 files[part].append(_unpack(row, place, unpack_to, part, len(files[part])))
-    classes = names or tuple(map(str, range(1 + max(labels["train"], default=0))))
+    classes = names or _numbered(labels["train"], folder)
     found = {}
     for part, of_part in labels.items():
         missing = sorted(set(range(len(classes))) - set(of_part))
@@ -90,15 +90,32 @@ def read_parquet(folder: Path, unpack_to: Path | None) -> Found:
                 f"{len(classes)} classes, e.g. {classes[missing[0]]}: every class needs some"
             )
         try:
-            found[part] = ImageFiles.of(unpack_to, files[part], torch.tensor(of_part), classes)
+            numbers = torch.tensor(of_part, dtype=torch.long)  # False and True are numbers, too
+            found[part] = ImageFiles.of(unpack_to, files[part], numbers, classes)
         except InputError as error:
             raise DataError(f"{folder}: the {part} shards: {error}") from None
     return Found.of_parts(found)
 
 
+def _numbered(labels: list[int], folder: Path) -> tuple[str, ...]:
+    """Names for the classes of files that name none."""
+    largest = max(labels, default=0)
+    if largest > len(labels):  # such as the number of an image
+        raise DataError(
+            f"{folder}: the train shards have labels up to {largest:,} for {len(labels):,} images: "
+            "expected the numbers of classes from 0, every class with some images"
+        )
+    return tuple(map(str, range(1 + largest)))
+
+
+def shard_folder(folder: Path) -> Path:
+    """Where the shards of a data set lie: in ``folder/data``, or in ``folder`` itself."""
+    return folder / "data" if (folder / "data").is_dir() else folder
+
+
 def _shards(folder: Path) -> dict[str, list[Path]]:
     """Part -> its shards in their order."""
-    root = folder / "data" if (folder / "data").is_dir() else folder
+    root = shard_folder(folder)
     matches = [(path, SHARD.fullmatch(path.name)) for path in sorted(root.glob("*.parquet"))]
     numbered: dict[str, dict[int, Path]] = {}
     counts: dict[str, set[int]] = {}
@@ -171,10 +188,11 @@ def open_shard(path: Path) -> Shard:
     try:
         file = ParquetFile(path)
         schema = file.schema_arrow
-    except (OSError, ArrowException) as error:
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no Parquet file ({_line(error)}): fetch it again") from None
     columns = [
-        next((name for name in known if name in schema.names), None) for known in (IMAGE, LABEL)
+        next((name for name in known if schema.names.count(name) == 1), None)
+        for known in (IMAGE, LABEL)
     ]
     image, label = columns
     if image is None or label is None:
@@ -187,7 +205,7 @@ def open_shard(path: Path) -> Shard:
             for batch in file.iter_batches(ROWS, columns=columns):
                 pairs = zip(batch.column(image).to_pylist(), batch.column(label).to_pylist())
                 yield from (_row(path, cell, number) for cell, number in pairs)
-        except (OSError, ArrowException) as error:
+        except (OSError, ArrowException, UnicodeDecodeError) as error:
             raise DataError(f"{path} is damaged ({_line(error)}): fetch it again") from None
 
     return Shard(rows(), class_names(schema.metadata or {}, label))
@@ -199,6 +217,11 @@ def _row(path: Path, cell: Any, label: Any) -> Row:
         raise DataError(
             f"{path}: found a row of {type(cell).__name__} and {type(label).__name__}, expected a "
             "struct of bytes and path, and a whole number"
+        )
+    if not isinstance(content, bytes | None):
+        raise DataError(
+            f"{path}: the bytes of an image are of type {type(content).__name__}, expected binary: "
+            "save the data set anew"
         )
     return Row(content, label)
 

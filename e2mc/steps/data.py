@@ -26,6 +26,7 @@ from e2mc.study import (
     OnDisk,
     Study,
     TorchvisionImages,
+    data_folder,
     load_study,
 )
 from e2mc.task import Task
@@ -153,7 +154,7 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
 
 def downloads_folder(study: Study) -> Path:
     """Where published images and label lists are fetched to."""
-    return study.root / "data" / "downloads"
+    return data_folder(study.folder) / "downloads"
 
 
 def label_list_path(study: Study, name: str, item: LabelList) -> Path:

@@ -30,7 +30,7 @@ from e2mc.study.reading import (
     read_config,
     study_files,
 )
-from e2mc.study.study import BASE_ARM, Run, Study
+from e2mc.study.study import BASE_ARM, Run, Study, data_folder
 
 __all__ = [
     "BASE_ARM",
@@ -53,6 +53,7 @@ __all__ = [
     "StudyError",
     "Torchvision",
     "TorchvisionImages",
+    "data_folder",
     "load_config",
     "load_stages",
     "load_study",

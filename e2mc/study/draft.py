@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from e2mc.checkpoints.keys import KeyMap
+from e2mc.data.looking import Counted
 
 BASE, ARM = "model", "e2mc"  # the model, and what is judged
 STEPS = 20  # of a continued run, at least
 EPOCHS = 10  # of a continued run, at most; the paper's number
 BATCHES = 16  # of an epoch, at least, where a batch can be that small
 LARGEST_BATCH, SMALLEST_BATCH = 256, 64
-HELD_OUT = 0.1  # of the training images, on which every choice is made
 FEW = 10  # labelled images per class that are few, at least
 NEIGHBOURS = (20, 10)
+MADE_FOR = "# of the images that the model was made for"
 ANCHOR_IMAGES = 512  # whose features' mean and deviation are taken: their error is a thirtieth
 
 
@@ -32,9 +33,7 @@ class Facts:
         model: file of the weights.
         keys: where they are in it.
         backbone: name of the network.
-        folder: of the images.
-        format: of that folder.
-        classes, train, test: how many there are; one class is none, the images are not labelled.
+        images: named and counted.
         size: side at which the images are looked at, in pixels.
         mean, std: of the images that the model was made for, of pixels in [0, 1].
     """
@@ -43,41 +42,32 @@ class Facts:
     model: Path
     keys: KeyMap
     backbone: str
-    folder: Path
-    format: str
-    classes: int
-    train: int
-    test: int
+    images: Counted
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
-    def labelled(self) -> bool:
-        """Whether it is known what the images show."""
-        return self.classes > 1
-
-    @property
-    def validation(self) -> int:
-        """Training images to hold out: a tenth, and one of each class at least; none unlabelled."""
-        return max(self.classes, round(HELD_OUT * self.train)) if self.labelled else 0
+    def learnt_from(self) -> int:
+        """Training images without those held out."""
+        return self.images.train - self.images.validation
 
     @property
     def batch_size(self) -> int:
         """The largest power of two that leaves ``BATCHES`` to an epoch, within limits."""
-        possible = 2 ** int(math.log2(max(1, (self.train - self.validation) // BATCHES)))
-        return min(LARGEST_BATCH, max(SMALLEST_BATCH, possible), self.train - self.validation)
+        possible = 2 ** int(math.log2(max(1, self.learnt_from // BATCHES)))
+        return min(LARGEST_BATCH, max(SMALLEST_BATCH, possible), self.learnt_from)
 
     @property
     def epochs(self) -> int:
         """As few as give ``STEPS``, but no more than ``EPOCHS``."""
-        steps = max(1, (self.train - self.validation) // self.batch_size)
+        steps = max(1, self.learnt_from // self.batch_size)
         return min(EPOCHS, math.ceil(STEPS / steps))
 
     @property
     def few(self) -> float | None:
         """The share of the labels that is few; None where all of them are few."""
-        per_class = (self.train - self.validation) / self.classes
+        per_class = self.learnt_from / self.images.classes
         shares = [share for share in (0.01, 0.1) if share * per_class >= FEW]
         if shares:
             return shares[0]
@@ -98,20 +88,11 @@ def draft(facts: Facts, weights: Mapping[str, float], *, epochs: int | None = No
 # Written by `e2mc improve`; yours to change.
 # Run again with: snakemake --cores 2 --config study={facts.name}
 name: {facts.name}
-title: {_text(f"{facts.model.name} on {facts.folder.name}")}
-targets: [{"table1" if facts.labelled else "embeddings"}]
+title: {_text(f"{facts.model.name} on {facts.images.label}")}
+targets: [{"table1" if facts.images.labelled else "embeddings"}]
 data:
-  dataset: on-disk
-  # of the images that the model was made for
-  normalisation: &images {{mean: {_list(facts.mean)}, std: {_list(facts.std)}}}
-  sets:
-    images:
-      format: {facts.format}
-      folder: {_text(facts.folder)}
-      # counted; a folder that has changed stops the run
-{_counts(facts)}\
-      view: {{size: {size}, resize: {round(size * 8 / 7)}, crop: true}}
-      normalisation: *images
+  dataset: {facts.images.dataset}
+{_data(facts)}\
 backbone: {_text(facts.backbone)}
 bases:
   {BASE}:
@@ -150,27 +131,53 @@ def same_but_for_weights(one: str, other: str) -> bool:
     return first == second
 
 
-def _counts(facts: Facts) -> str:
-    if not facts.labelled:
-        return f"""\
-      train: {facts.train}
-      test: {facts.test}  # held out to measure on
-"""
-    return f"""\
-      classes: {facts.classes}
-      train: {facts.train}
-      test: {facts.test}
-      validation: {facts.validation}  # of the training images, held out for every choice
-"""
+def _data(facts: Facts) -> str:
+    """Which images, and how many."""
+    images, size = facts.images, facts.size
+    normalisation = f"{{mean: {_list(facts.mean)}, std: {_list(facts.std)}}}"
+    # files are of any shape; what is in memory is square
+    cut = f", resize: {round(size * 8 / 7)}, crop: true" if images.files else ""
+    own = [
+        *(f"{key}: {_plain(value)}" for key, value in images.named.items()),
+        "# counted; a folder that has changed stops the run",
+        *_counts(images),
+        f"view: {{size: {size}{cut}}}",
+    ]
+    if images.dataset == "torchvision":  # the data are one data set
+        return _lines("  ", [MADE_FOR, f"normalisation: {normalisation}", *own])
+    data = _lines("  ", [MADE_FOR, f"normalisation: &images {normalisation}", "sets:", "  images:"])
+    return data + _lines("      ", [*own, "normalisation: *images"])
+
+
+def _lines(margin: str, lines: list[str]) -> str:
+    return "".join(f"{margin}{line}\n" for line in lines)
+
+
+def _plain(value: str | Path) -> str:
+    """A word as it is, and a path in quotes."""
+    return _text(value) if isinstance(value, Path) else value
+
+
+def _counts(images: Counted) -> list[str]:
+    train, test = f"train: {images.train}", f"test: {images.test}"
+    if not images.labelled:
+        return [train, f"{test}  # held out to measure on"]
+    taken = "kept apart" if images.apart else "held out"
+    return [
+        f"classes: {images.classes}",
+        train,
+        f"{test}  # of all images, divided by split_seed" if images.divided else test,
+        f"validation: {images.validation}  # of the training images, {taken} for every choice",
+    ]
 
 
 def _scores(facts: Facts) -> str:
     """What needs labels."""
-    if not facts.labelled:
+    if not facts.images.labelled:
         return "# what needs labels would stand here\nparadigms: {}\ntables: {}\n"
     few = facts.few
     columns = ["knn", *(["linear_few"] if few else []), "linear_all"]
-    neighbours = [k for k in NEIGHBOURS if k <= facts.train - facts.validation]
+    neighbours = [k for k in NEIGHBOURS if k <= facts.learnt_from]
     return f"""\
 paradigms:
   # on whitened features too: the control that costs no training

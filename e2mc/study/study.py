@@ -100,6 +100,11 @@ def _normalisation_of(backbone: Any) -> dict[str, Any]:
     return {"mean": mean, "std": std}
 
 
+def data_folder(results: str) -> Path:
+    """Where a study of a folder in results/ prepares, unpacks and downloads its images."""
+    return Path("results") / results / "data"
+
+
 class Study(Model):
     """Everything that is run, and how it is shown. See studies/ for examples."""
 
@@ -731,7 +736,7 @@ class Study(Model):
 
     def dataset_path(self, dataset: str) -> Path:
         """The prepared images of a data set; ``dataset`` may be a wildcard."""
-        return self.root / "data" / f"{dataset}.pt"
+        return data_folder(self.folder) / f"{dataset}.pt"
 
     def download_path(self, base: str) -> Path:
         """Where a released checkpoint is kept as published; ``base`` may be a wildcard."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
 
+import published
 import pytest
 import torch
 import trees
@@ -16,13 +19,13 @@ from e2mc.checkpoints.keys import KeyMap
 from e2mc.checkpoints.looking import look_at_model
 from e2mc.cli.improve import _exported
 from e2mc.cli.main import main
-from e2mc.data.looking import look_at_images
+from e2mc.data.looking import Counted
 from e2mc.reporting import made
 from e2mc.steps.checkpoints import conversion_task
-from e2mc.steps.data import index_task
+from e2mc.steps.data import check_data, index_task
 from e2mc.steps.evaluation import evaluation_task
 from e2mc.steps.training import training_task
-from e2mc.study import Run, load_study
+from e2mc.study import Run, load_study, read_config
 from e2mc.study.draft import Facts, draft, name_of
 
 timm = pytest.importorskip("timm")
@@ -70,12 +73,6 @@ def test_model_is_found_behind_its_prefix(weights):
     assert "under 'state_dict' behind 'module.encoder.'; left out" in said
 
 
-def test_images_are_counted(images):
-    found = look_at_images(images)
-    assert (found.classes, found.train, found.test) == (3, 120, 36)
-    assert 33 <= found.side <= 41
-
-
 def test_the_study_that_is_written_is_one(weights, images, checkout, capsys):
     assert improve(weights, images) == 0
     said = capsys.readouterr()
@@ -101,16 +98,24 @@ def test_the_study_that_is_written_is_one(weights, images, checkout, capsys):
         (lambda folder: {"model": values(folder)}, r"no weights|holds no"),
         (lambda folder: {"model": other_network(folder)}, r"has not .* it looks like a ResNet-18"),
         (lambda folder: {"--images": other_classes(folder)}, r"are in only one of them, e\.g\. n"),
-        (lambda folder: {"--images": folder / "empty"}, r"empty is not a folder"),
-        (lambda folder: {"--images": half(folder)}, r"half has train/ alone: expected train/"),
+        (
+            lambda folder: {"--images": folder / "empty"},
+            r"empty is neither a folder that is there nor",
+        ),
+        (lambda folder: {"--images": half(folder)}, r"half has val/ and no train/: call the"),
+        (lambda folder: {"--images": "cifar"}, r"did you mean CIFAR10 or CIFAR100\?"),
+        (
+            lambda folder: {"--images": "MNIST"},
+            r"takes images of 3 channels \(conv1\S*\), these ha",
+        ),
         (lambda folder: {"--images": few(folder)}, r"nor 20 images .* \(found 3\): sort them"),
         (lambda folder: {"--backbone": "torchvision:resnet18"}, r"has not the weights of torch"),
         (lambda folder: {"--backbone": "timm:nothing"}, r"timm has no model 'nothing'"),
-        (lambda folder: {"--images": folder / "nowhere"}, r"nowhere is not a folder"),
-        (lambda folder: {"--images": one_class(folder)}, r"train has one class"),
+        (lambda folder: {"--images": folder / "nowhere"}, r"nowhere is neither a folder"),
+        (lambda folder: {"--images": one_class(folder)}, r"one has one class, n00000000"),
         (lambda folder: {"--images": no_val(folder)}, r"class n00000001 has no images in .*/val"),
         (lambda folder: {"--images": tiny(folder)}, r"have 1 pixels on their shorter side"),
-        (lambda folder: {"--images": alone(folder)}, r"class n00000001 of .* has one image"),
+        (lambda folder: {"--images": alone(folder)}, r"has 1 training image of class n00000001"),
         (lambda folder: {"model": text(folder)}, r"notes\.pth "),
         (lambda folder: {"model": part(folder)}, r"has not the weights of|lacks \d+ of the"),
         (lambda folder: {"model": broken(folder)}, r"is not finite: take an earlier file"),
@@ -148,7 +153,7 @@ def other_classes(folder):
 
 def half(folder):
     made = trees.imagenet(folder / "half", classes=2)
-    shutil.rmtree(made / "val")
+    shutil.rmtree(made / "train")
     return made
 
 
@@ -256,6 +261,82 @@ def test_images_without_labels(weights, checkout, capsys):
     assert list(made(study)) == ["embeddings"]
 
 
+def divided(checkout, _):
+    """One folder of classes."""
+    folder = trees.imagenet(checkout / "images/birds", classes=3, train=20, val=0) / "train"
+    return folder, f"format: folder\n      folder: {json.dumps(str(folder))}"
+
+
+def in_three_parts(checkout, _):
+    folder = trees.imagenet(checkout / "images/birds", classes=3, train=20, val=5)
+    for number in range(15):
+        shade = trees.shade_of(number % 3, 3)
+        trees.write_jpeg(folder / f"test/n{number % 3:08d}/{number}.jpg", 99 + number, shade)
+    return folder, f"format: folder\n      folder: {json.dumps(str(folder))}"
+
+
+def parquet(checkout, _):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    folder = checkout / "images"
+    for part, count in (("train", 60), ("test", 15)):
+        trees.write_jpeg(checkout / "a.jpg", count)
+        image = {"bytes": (checkout / "a.jpg").read_bytes(), "path": None}
+        table = pyarrow.table({"image": [image] * count, "label": [0, 1, 2] * (count // 3)})
+        path = folder / f"data/{part}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(table, path)
+    return folder, f"format: parquet\n      folder: {json.dumps(str(folder))}"
+
+
+def cifar10(checkout, monkeypatch):
+    """As a data set of torchvision that lies where config.yaml says."""
+    published.cifar10(checkout / "sets", monkeypatch, train=60, test=20)
+    set_folder(checkout)
+    return "cifar10", "dataset: torchvision"
+
+
+def set_folder(checkout):
+    path = checkout / "config.yaml"
+    path.write_text(re.sub("torchvision: null", f"torchvision: {checkout}/sets", path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("made", "counts"),
+    [
+        (divided, (3, 48, 12, 5)),
+        (in_three_parts, (3, 75, 15, 15)),
+        (parquet, (3, 60, 15, 6)),
+        (cifar10, (10, 60, 20, 10)),
+    ],
+)
+def test_every_form_of_images(made, counts, weights, checkout, monkeypatch, capsys):
+    folder, written = made(checkout, monkeypatch)
+    assert improve(weights, folder, "--name", "forms") == 0, capsys.readouterr().err
+    text = Path("studies/forms.yaml").read_text()
+    assert written in text
+    study = load_study("forms")
+    images = study.data.every["images"]
+    assert (images.classes, images.train, images.test, images.validation) == counts
+    # the workflow reads the same
+    [line] = check_data(study, read_config())
+    learnt_from = images.train - images.validation
+    assert f"{counts[0]} classes, {learnt_from} training, {counts[3]} validation and" in line
+    assert improve(weights, folder, "--name", "forms") == 0
+    assert Path("studies/forms.yaml").read_text() == text
+
+
+def test_what_torchvision_has_not_here_is_refused(weights, checkout, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    assert improve(weights, "cifar10") == 1
+    assert "CIFAR10 is in no folder of this machine and could not be" in capsys.readouterr().err
+    assert not list(Path("studies").iterdir())
+
+
 def test_the_cost_is_said_before(weights, images, checkout, capsys):
     assert improve(weights, images, "--cores", "6") == 0
     told = capsys.readouterr()
@@ -287,9 +368,10 @@ def test_every_size_gives_a_study(train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     facts = Facts(
         name="sizes", model=Path("a: b.pth"), keys=KeyMap(), backbone=NETWORK,
-        folder=Path("#1 {x}"),
-        format="imagenet", classes=10, train=train, test=10, size=32,
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+        images=Counted(
+            "#1", "on-disk", {"format": "imagenet", "folder": Path("#1 {x}")}, 10, train, 10
+        ),
+        size=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
     )  # fmt: skip
     Path("sizes.yaml").write_text(draft(facts, {"entropy_weight": 0.1234567}))
     study = load_study("sizes.yaml")
@@ -347,7 +429,7 @@ def test_a_verdict(weights, images, new_checkout, tmp_path):
 def in_this_process(command, name):
     """Does what the workflow does."""
     study = load_study(name)
-    index_task(study, "images", Path(study.data.sets["images"].folder)).perform()
+    index_task(study, "images", read_config().folder(study.data.every["images"])).perform()
     conversion_task(study, "model").perform()
     start = study.converted_path("model")
     for run in study.separability_runs():
@@ -359,10 +441,17 @@ def in_this_process(command, name):
                 evaluation_task(study, run, names, made, device="cpu").perform()
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_a_verdict_and_a_file(labelled, weights, images, checkout, capsys, monkeypatch):
+@pytest.mark.parametrize("form", ["folder", "unlabelled", "grey"])
+def test_a_verdict_and_a_file(form, weights, images, checkout, capsys, monkeypatch):
     monkeypatch.setattr("e2mc.cli.improve._run", in_this_process)
-    folder = images if labelled else flat(checkout / "photos", 40)
+    folder, labelled, channels = images, form != "unlabelled", 3
+    if form == "unlabelled":
+        folder = flat(checkout / "photos", 40)
+    if form == "grey":
+        published.mnist(checkout / "sets", monkeypatch, "FashionMNIST", train=60, test=20)
+        set_folder(checkout)
+        folder, channels, weights = "fashion-mnist", 1, Path("grey.pth")
+        torch.save(timm.create_model("test_resnet", in_chans=1).state_dict(), weights)
     words = ["improve", str(weights), "--backbone", NETWORK, "--images", str(folder)]
     words += ["--name", "birds", "--epochs", "1", "--export", "better.pth"]
     assert main(words) == 0
@@ -370,7 +459,7 @@ def test_a_verdict_and_a_file(labelled, weights, images, checkout, capsys, monke
     assert said.splitlines()[-1] == (
         "The model with E2MC (seed 0) is better.pth, for timm; its card is better.md"
     )
-    network = timm.create_model("test_resnet", num_classes=0)
+    network = timm.create_model("test_resnet", num_classes=0, in_chans=channels)
     network.load_state_dict(torch.load("better.pth", weights_only=True), strict=True)
     for text in (said, card, Path("results/birds/verdict.md").read_text()):
         assert "Entropy of z in nats" in text and "| effective rank of z |" in text

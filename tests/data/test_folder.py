@@ -156,6 +156,13 @@ def test_part_without_classes(tmp_path):
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("parts", [("train", "val"), ("test",)])
+def test_parts_are_no_classes(parts, tmp_path):
+    tree(tmp_path, ("",), parts)
+    with pytest.raises(DataError, match=f"has {'/ and '.join(parts)}/ without folders of classes"):
+        read_folder(tmp_path)
+
+
 def test_folder_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match="nowhere is not a folder: name the one that holds"):
         read_folder(tmp_path / "nowhere")

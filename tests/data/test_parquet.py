@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from e2mc.data import parquet
@@ -83,6 +84,12 @@ def test_validation_alone_is_tested_on(shards, tmp_path):
 def test_classes_without_names_are_numbers(shards, tmp_path):
     shards("train-00000-of-00001.parquet", [2, 0, 1], names=())
     assert read_parquet(tmp_path, tmp_path).train.classes == ("0", "1", "2")
+
+
+def test_labels_that_are_no_numbers_of_classes(shards, tmp_path):
+    shards("train-00000-of-00001.parquet", [0, 10**12], names=())
+    with pytest.raises(DataError, match="labels up to 1,000,000,000,000 for 2 images: expected"):
+        read_parquet(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +180,19 @@ def test_real_files(tmp_path):
     assert list(found.train.broken()) == []
 
 
+def test_numbers_of_any_type(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "train-00000-of-00001.parquet"
+    for labels in (
+        [False, True],
+        pyarrow.array([0, 1], pyarrow.uint8()),
+        pyarrow.array([0, 1]).dictionary_encode(),
+    ):
+        write_table(path, {"image": images(2), "label": labels})
+        found = read_parquet(tmp_path, tmp_path / "unpacked").train
+        assert found.labels.dtype == torch.long and found.labels.tolist() == [0, 1]
+
+
 def test_real_files_with_faults(tmp_path):
     path = tmp_path / "train-00000-of-00001.parquet"
     write_table(path, {"picture": images(2), "label": [0, 1]})
@@ -183,6 +203,16 @@ def test_real_files_with_faults(tmp_path):
         read_parquet(tmp_path, tmp_path)
     write_table(path, {"image": images(2), "label": ["cat", "dog"]})
     with pytest.raises(DataError, match="found a row of dict and str, expected a struct"):
+        read_parquet(tmp_path, tmp_path)
+    write_table(path, {"image": [{"bytes": [1, 2]}] * 2, "label": [0, 1]})
+    with pytest.raises(DataError, match="bytes of an image are of type list, expected binary"):
+        read_parquet(tmp_path, tmp_path)
+    whole = {"image": images(200), "label": [0, 1] * 100}
+    write_table(path, whole)
+    content = bytearray(path.read_bytes())
+    content[100:5000] = bytes(4900)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged .*: fetch it again"):
         read_parquet(tmp_path, tmp_path)
     path.write_bytes(b"no Parquet")
     with pytest.raises(DataError, match="is no Parquet file .*: fetch it again"):
