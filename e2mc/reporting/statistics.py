@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import bdtrc, stdtrit  # scipy.stats takes most of a second to import
 
 from e2mc.study import BASE_ARM, Study
 
@@ -107,7 +107,7 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Student's 95 % t interval of a mean: mean -+ t(n - 1) std / sqrt(n); NaN for one value."""
     mean, std = spread(values)
-    half = stats.t.ppf((1 + LEVEL) / 2, max(len(values) - 1, 1)) * std / math.sqrt(len(values))
+    half = stdtrit(max(len(values) - 1, 1), (1 + LEVEL) / 2) * std / math.sqrt(len(values))
     return mean - half, mean + half
 
 
@@ -152,4 +152,4 @@ def more_than_chance(count: int, total: int) -> bool:
     Without any effect each interval lies above 0 with probability (1 - LEVEL) / 2; the count is
     called more when a binomial count reaches it in less than 5 % of cases.
     """
-    return bool(stats.binom.sf(count - 1, total, (1 - LEVEL) / 2) < 0.05)
+    return bool(bdtrc(count - 1, total, (1 - LEVEL) / 2) < 0.05)

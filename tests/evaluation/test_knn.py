@@ -101,7 +101,7 @@ def test_pieces_of_the_bank_and_of_the_queries_change_nothing(rows, similarities
     whole = accuracy(k=ks)
     expected = module._nearest(BANK[0], QUERIES[0], 200, "cpu")
     monkeypatch.setattr(module, "BANK_ROWS", rows)
-    monkeypatch.setattr(module, "SIMILARITIES", similarities)
+    monkeypatch.setitem(module.SIMILARITIES, "cpu", similarities)
     values, places = module._nearest(BANK[0], QUERIES[0], 200, "cpu")
     torch.testing.assert_close(values, expected[0], rtol=0, atol=1e-6)
     assert (values.diff(dim=1) <= 0).all()
