@@ -12,6 +12,7 @@ from e2mc.criteria.e2mc import E2MC
 from e2mc.criteria.er import ER
 from e2mc.criteria.koleo import KoLeo
 from e2mc.criteria.mmcr import MMCR
+from e2mc.criteria.random_direction import RandomDirection
 from e2mc.criteria.rdmreg import RDMReg
 from e2mc.criteria.sigreg import SIGReg
 from e2mc.criteria.vcreg import VCReg
@@ -32,6 +33,7 @@ CRITERIA: dict[str, type[Criterion]] = {
     "rdmreg": RDMReg,
     "koleo": KoLeo,
     "coding-rate": CodingRate,
+    "random-direction": RandomDirection,
 }
 
 __all__ = [

@@ -40,12 +40,18 @@ def stratified_split(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Ten
     taken = shares.floor().long()
     by_remainder = (shares - taken).argsort(descending=True, stable=True)
     taken[by_remainder[: count - int(taken.sum())]] += 1
+    chosen = _drawn(labels, taken, seed)
+    return (~chosen).nonzero().squeeze(1), chosen.nonzero().squeeze(1)
+
+
+def _drawn(labels: Tensor, taken: Tensor, seed: int) -> Tensor:
+    """Bool (N,): so many images of each class, the first ones of an order that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label, number in enumerate(taken.tolist()):
         members = (labels == label).nonzero().squeeze(1)
         chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
-    return (~chosen).nonzero().squeeze(1), chosen.nonzero().squeeze(1)
+    return chosen
 
 
 def stratified_subset(
@@ -75,3 +81,28 @@ def stratified_subset(
             f"{names}: choose a larger fraction"
         )
     return subset
+
+
+def balanced_subset(labels: Tensor, count: int, seed: int, classes: Sequence[str]) -> Tensor:
+    """So many images of every class: indices, ascending.
+
+    Of one seed they lie within those of a larger count, and within those of a stratified subset
+    that takes more of each class.
+
+    Args:
+        labels: int64 (N,) class numbers.
+        count: images of each class, at least 1.
+        seed: decides which images of a class are taken.
+        classes: the names of all of them.
+
+    Raises:
+        ValueError: when a class has fewer images; the message names it.
+    """
+    sizes = torch.bincount(labels, minlength=len(classes))
+    if sizes.min() < count:
+        few = int(sizes.argmin())
+        raise InputError(
+            f"labels_per_class: class {classes[few]} has {int(sizes[few])} training images, fewer "
+            f"than {count}: lower it"
+        )
+    return _drawn(labels, torch.full_like(sizes, count), seed).nonzero().squeeze(1)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from e2mc.data.images import Splits
-from e2mc.data.subsets import stratified_subset
-from e2mc.errors import InputError, expect_known
+from e2mc.data.subsets import balanced_subset, stratified_subset
+from e2mc.errors import InputError, expect_integer, expect_known
 from e2mc.evaluation.seeds import FIRST, EvaluationSeed
 from e2mc.evaluation.subject import Subject
 
@@ -184,23 +184,37 @@ class Column(Paradigm):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled(Column):
-    """Learns from all labels, from a share of them, or from those of a published list.
+    """Learns from all labels, from a share of them, from some of each class, or from a list's.
 
     Args:
         fraction: share of the labels, in (0, 1].
-        label_list: a list of the data set, instead of a share.
+        labels_per_class: so many labels of every class, at least 1, instead of a share.
+        label_list: a published list of the data set, instead of a share.
         label_seeds: of the draws of labels, and of what is learnt from them.
     """
 
     fraction: float = 1.0
+    labels_per_class: int | None = None
     label_list: str | None = None
     label_seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise InputError(f"fraction must be above 0 and at most 1, found {self.fraction}")
-        if self.label_list is not None and self.fraction != 1:
-            raise InputError("give either fraction or label_list, not both")
+        if self.labels_per_class is not None:
+            expect_integer(self.labels_per_class, "labels_per_class", at_least=1)
+        given = {
+            "fraction": None if self.fraction == 1 else self.fraction,
+            "labels_per_class": self.labels_per_class,
+            "label_list": self.label_list,
+        }
+        both = [f"{name} {value}" for name, value in given.items() if value is not None]
+        if len(both) > 1:
+            raise InputError(
+                "give one of fraction, labels_per_class and label_list, found "
+                f"{' and '.join(both)}: leave the others out, or set fraction to 1.0 and the rest "
+                "to null where another study says them"
+            )
         if not self.label_seeds or min(self.label_seeds) < 0:
             raise InputError(
                 f"label_seeds must hold one or more seeds of at least 0, found {self.label_seeds}"
@@ -215,6 +229,14 @@ class Labelled(Column):
         if self.label_list is not None:
             expect_known(self.label_list, data.lists, "label_list: list")
             return
+        if self.labels_per_class is not None:
+            if data.train is not None and self.labelled(data) > data.train:
+                raise InputError(
+                    f"labels_per_class: {self.labels_per_class} of each of {data.classes:,} "
+                    f"classes are {self.labelled(data):,}, more than the {data.train:,} training "
+                    "images: lower it"
+                )
+            return
         fewest = data.classes or 1  # of every class that there is one is taken, or it is an error
         if data.train is not None and self.fraction < 1 and self.labelled(data) < fewest:
             raise InputError(
@@ -226,6 +248,9 @@ class Labelled(Column):
         """How many training images it learns from."""
         if self.label_list is not None:
             return data.lists[self.label_list]
+        if self.labels_per_class is not None:
+            assert data.classes is not None, "the study does not say how many classes there are"
+            return self.labels_per_class * data.classes
         assert data.train is not None, "the study does not say how many images there are"
         return round(self.fraction * data.train)
 
@@ -234,6 +259,11 @@ class Labelled(Column):
         if self.label_list is not None:
             return {seed: splits.lists[self.label_list] for seed in self.label_seeds}
         train = splits.train
+        if self.labels_per_class is not None:
+            return {
+                seed: balanced_subset(train.labels, self.labels_per_class, seed, train.classes)
+                for seed in self.label_seeds
+            }
         return {
             seed: stratified_subset(train.labels, self.fraction, seed, train.classes)
             for seed in self.label_seeds

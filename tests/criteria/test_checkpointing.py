@@ -13,7 +13,7 @@ from e2mc.criteria import CRITERIA, Criterion, create_criterion
 
 every = pytest.mark.parametrize("name", CRITERIA)
 both_kinds = pytest.mark.parametrize("reentrant", [False, True])
-STATES = ("sigreg", "visreg", "rdmreg", "corinfomax")
+STATES = ("sigreg", "visreg", "rdmreg", "corinfomax", "random-direction")
 
 
 def batches(count: int = 3) -> list[Tensor]:

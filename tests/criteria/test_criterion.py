@@ -20,8 +20,14 @@ import e2mc
 from e2mc.criteria import CRITERIA, Criterion, CriterionOutput, create_criterion
 
 every = pytest.mark.parametrize("name", CRITERIA)
-# VISReg stops a gradient on purpose: tests/criteria/test_visreg.py
-differentiated = pytest.mark.parametrize("name", [name for name in CRITERIA if name != "visreg"])
+# these stop a gradient on purpose: tests/criteria/test_visreg.py, test_random_direction.py
+STOPPED = ("visreg", "random-direction")
+differentiated = pytest.mark.parametrize("name", [name for name in CRITERIA if name not in STOPPED])
+# the control measures E2MC's gradient, where the compiler leaves its graph, and its value is that
+# gradient's length: tests/criteria/test_random_direction.py
+but_the_control = pytest.mark.parametrize(
+    "name", [name for name in CRITERIA if name != "random-direction"]
+)
 
 
 def make_views(n: int, d: int, count: int = 2, seed: int = 0, **kwargs) -> list[torch.Tensor]:
@@ -41,7 +47,7 @@ def test_import_needs_torch_alone():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'pydantic']));"
         "from e2mc import E2MC, VCReg, MMCR, AUH, CorInfoMax, VICRegCovariance, ER, SIGReg;"
-        "from e2mc import VISReg, RDMReg, KoLeo, CodingRate;"
+        "from e2mc import VISReg, RDMReg, KoLeo, CodingRate, RandomDirection;"
         "from e2mc import marginal_entropy, offdiagonal_covariance; import torch;"
         "z = torch.randn(8, 4, requires_grad=True); E2MC()(z, z).loss.backward()"
     )
@@ -132,7 +138,7 @@ def test_transforms_move_a_state_as_a_call_does(name):
     torch.testing.assert_close(transformed(z1, z2), called(z1, z2), rtol=0, atol=0)
 
 
-@every
+@but_the_control
 def test_loss_is_made_of_terms_that_carry_no_gradient(name):
     criterion = CRITERIA[name]
     weights = [key for key in criterion.__init__.__annotations__ if key.endswith("weight")]
@@ -318,7 +324,7 @@ def test_what_is_wrong_with_a_parameter_is_said(name, params, message):
         create_criterion(name, **params)
 
 
-@every
+@but_the_control
 @pytest.mark.parametrize("n, d", [(12, 4), (4, 12)])
 def test_compiles_without_graph_breaks(name, n, d):
     """The graph up to the kernels; compiling those takes a C++ compiler and seconds."""
@@ -332,7 +338,7 @@ def test_compiles_without_graph_breaks(name, n, d):
 
 
 @pytest.mark.slow
-@every
+@but_the_control
 def test_compiled_kernels_give_the_same(name):
     torch.compiler.reset()
     views = make_views(12, 4)

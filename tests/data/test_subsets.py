@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2mc.data.subsets import evenly_spaced, stratified_split, stratified_subset
+from e2mc.data.subsets import balanced_subset, evenly_spaced, stratified_split, stratified_subset
 
 LABELS = torch.arange(1000) % 10
 
@@ -22,6 +22,28 @@ def test_same_seed_same_subset_and_small_ones_lie_in_large_ones():
     assert torch.equal(small, stratified_subset(LABELS, 0.01, seed=3))
     assert not torch.equal(small, stratified_subset(LABELS, 0.01, seed=4))
     assert set(small.tolist()) <= set(stratified_subset(LABELS, 0.1, seed=3).tolist())
+
+
+def test_so_many_of_every_class_whatever_their_sizes():
+    labels = torch.tensor([0] * 5 + [1] * 50 + [2] * 7)[torch.randperm(62)]
+    four = balanced_subset(labels, 4, seed=3, classes="abc")
+    assert labels[four].bincount().tolist() == [4, 4, 4]
+    assert torch.equal(four, four.sort().values)
+    assert torch.equal(four, balanced_subset(labels, 4, seed=3, classes="abc"))
+    assert not torch.equal(four, balanced_subset(labels, 4, seed=4, classes="abc"))
+    for larger in (
+        balanced_subset(labels, 5, seed=3, classes="abc"),
+        stratified_subset(labels, 0.9, seed=3),
+    ):
+        assert set(four.tolist()) <= set(larger.tolist())
+
+
+def test_class_with_too_few_images_is_named():
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    with pytest.raises(ValueError, match="class b has 2 training images, fewer than 3: lower it"):
+        balanced_subset(labels, 3, 0, classes=("a", "b"))
+    with pytest.raises(ValueError, match="class c has 0 training images, fewer than 1"):
+        balanced_subset(labels, 1, 0, classes=("a", "b", "c"))
 
 
 def test_class_without_images_is_named():

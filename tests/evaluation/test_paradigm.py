@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -16,6 +16,7 @@ from e2mc.evaluation.metrics import score
 from e2mc.evaluation.paradigm import Column, Counts, Found, Labelled, Paradigm, Work, together
 
 IMAGES = Counts(train=100, validation=0, test=20, lists={"1percent": 8})
+OF_TEN_CLASSES = replace(IMAGES, classes=10)
 NOTHING = Counts(train=None, validation=None, test=None, lists={})
 
 
@@ -89,7 +90,14 @@ def test_equal_keys_of_one_kind_share_their_passes():
         ({"fraction": 0.0}, "fraction must be above 0 and at most 1, found 0"),
         ({"fraction": 1.5}, "fraction must be above 0 and at most 1, found 1.5"),
         ({"fraction": float("nan")}, "fraction must be above 0"),
-        ({"fraction": 0.5, "label_list": "1percent"}, "either fraction or label_list, not both"),
+        (
+            {"fraction": 0.5, "label_list": "1percent"},
+            "fraction 0.5 and label_list 1percent:",
+        ),
+        ({"fraction": 0.5, "labels_per_class": 4}, "fraction 0.5 and labels_per_class 4: leave"),
+        ({"labels_per_class": 4, "label_list": "1percent"}, "labels_per_class 4 and label_list"),
+        ({"labels_per_class": 0}, "labels_per_class must be a whole number of at least 1, found 0"),
+        ({"labels_per_class": 2.5}, "labels_per_class must be a whole number"),
         ({"label_seeds": ()}, r"one or more seeds of at least 0, found \(\)"),
         ({"label_seeds": (0, -1)}, "one or more seeds of at least 0"),
     ],
@@ -112,6 +120,15 @@ def test_number_of_labels():
     assert Guess(label="x").labelled(IMAGES) == 100
     assert Guess(label="x", fraction=0.256).labelled(IMAGES) == 26
     assert Guess(label="x", label_list="1percent").labelled(IMAGES) == 8
+    assert Guess(label="x", labels_per_class=4).labelled(OF_TEN_CLASSES) == 40
+
+
+def test_every_class_must_have_so_many_images():
+    Guess(label="x", labels_per_class=10).check(OF_TEN_CLASSES)
+    with pytest.raises(
+        InputError, match="^labels_per_class: 11 of each of 10 classes are 110, more than the 100"
+    ):
+        Guess(label="x", labels_per_class=11).check(OF_TEN_CLASSES)
 
 
 def test_choices_are_made_on_validation_images_or_else_on_those_of_the_test():
@@ -126,6 +143,15 @@ def test_labels_are_drawn_for_each_seed(splits):
     for seed, subset in subsets.items():
         assert torch.equal(subset, stratified_subset(splits.train.labels, 0.5, seed))
         assert torch.bincount(splits.train.labels[subset]).tolist() == [5] * 6
+
+
+def test_so_many_labels_of_every_class_are_drawn_for_each_seed(splits):
+    subsets = Guess(label="x", labels_per_class=3, label_seeds=(0, 3)).subsets(splits)
+    assert list(subsets) == [0, 3] and not torch.equal(subsets[0], subsets[3])
+    for seed, subset in subsets.items():
+        assert torch.bincount(splits.train.labels[subset]).tolist() == [3] * 6
+        half = stratified_subset(splits.train.labels, 0.5, seed)
+        assert set(subset.tolist()) <= set(half.tolist())
 
 
 def test_published_list_is_the_same_for_every_seed(splits):

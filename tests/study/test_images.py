@@ -82,6 +82,14 @@ SAID_OF_FASHION = [
     (("data.outfits", [800, 100, 10_001]), "outfits: 10001 cannot be composed of 10000 garments"),
     (("data.outfits", [0, 100, 100]), "outfits: 0 cannot be composed"),
     (("paradigms.linear_1.fraction", 0.0001), "linear_1.fraction: 0.0001 of 55,000 images are 6"),
+    (
+        ("paradigms.linear_1.labels_per_class", 4),
+        "found fraction 0.01 and labels_per_class 4: leave",
+    ),
+    (
+        ("paradigms.linear_100.labels_per_class", 6000),
+        "linear_100.labels_per_class: 6000 of each of 10 classes are 60,000, more than the 55,000",
+    ),
     (("paradigms.linear_1.dataset", "outfits"), "linear_1.dataset: .*several labels"),
     (("bases.vicreg.continued.images", 60_000), "60000 images are wanted, there are 55000"),
 ]
