@@ -111,7 +111,7 @@ def estimate(
     left out.
 
     Args:
-        study: whose data are on disk or torchvision's, so that it states the counts of images.
+        study: whose data are on disk, torchvision's or glyphs, so that it states the counts.
         rates: images per second on one GPU.
         keep: which checkpoints stay when their dependants are done, see ``Config.keep``.
 
@@ -388,7 +388,7 @@ def _counts(study: Study, dataset: str) -> Counts:
     if not isinstance(study.data, CountedData):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk or of torchvision"
+            "with data on disk, of torchvision or glyphs"
         )
     return study.data.counts(dataset)
 

@@ -27,7 +27,7 @@ from e2mc.evaluation.features import ViewFeatures
 from e2mc.evaluation.finetune import FineTune, fine_tune
 from e2mc.models import create_backbone
 from e2mc.state import atomic_path
-from e2mc.study import CountedData, Run, Study, TorchvisionImages, load_stages
+from e2mc.study import CountedData, Run, Study, load_stages
 from e2mc.training.loop import pretrain
 
 SECONDS = 30  # of one kind of step; the last doubling may take it to twice that
@@ -262,7 +262,7 @@ def some_images(
     if not isinstance(study.data, CountedData):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk or of torchvision"
+            "with data on disk, of torchvision or glyphs"
         )
     own = study.data.every["images"]
     classes = tuple(map(str, range(own.classes)))
@@ -270,7 +270,7 @@ def some_images(
     folder = None if given is None else Path(given).expanduser()
     if study.dataset_path("images").exists():
         yield Splits.load(study.dataset_path("images")).pretraining, "the study's images"
-    elif isinstance(own, TorchvisionImages) and own.selection.in_memory:
+    elif own.in_memory:
         side = own.view.size
         pixels = torch.randint(256, (PICTURES, study.data.channels, side, side), dtype=torch.uint8)
         labels = torch.zeros(PICTURES, dtype=torch.long)

@@ -19,9 +19,10 @@ from e2mc.entropy import transformed
 class RandomDirection(SlicedCriterion):
     """E2MC's gradient by the embeddings, turned into a random direction: its length stays.
 
-    A control: what it does to a model is what any push of that size does. With G the gradient of
-    E2MC's loss by all embeddings of the joint batch, and a a unit vector drawn uniformly in the
-    space of these embeddings (V N D numbers), a new one in every step:
+    A control: what it does to a model is what any push of that size does. At the parameters it is
+    shorter than E2MC's, since pushes of embeddings in no common direction partly cancel. With G the
+    gradient of E2MC's loss by all embeddings of the joint batch, and a a unit vector drawn
+    uniformly in the space of these embeddings (V N D numbers), a new one in every step:
 
         gradient by z = ||G|| a
         loss          = stopped(||G||) (1 + a . (z - stopped(z)))

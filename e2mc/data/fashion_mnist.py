@@ -8,13 +8,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from torch import Tensor
 
+from e2mc.data.debian import packages, unpack
 from e2mc.data.errors import DataError
 from e2mc.data.idx import parse_idx
 from e2mc.data.images import ImageSet
@@ -90,7 +89,7 @@ def fetch_fashion_mnist(folder: Path | None, download_to: Path) -> Path:
     for attempt in (_apt, _torchvision):
         try:
             return attempt(download_to)
-        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        except (OSError, RuntimeError) as error:
             tried.append(f"{attempt.__name__.strip('_')}: {error}")
     raise DataError(
         f"Fashion-MNIST could not be fetched ({'; '.join(tried)}): put {', '.join(MD5)} into a "
@@ -99,35 +98,12 @@ def fetch_fashion_mnist(folder: Path | None, download_to: Path) -> Path:
 
 
 def _apt(download_to: Path) -> Path:
-    """Unpacks Debian's package; nothing is installed, whoever the user is."""
-    if shutil.which("apt-get") is None:
-        raise OSError("this machine has no apt-get")
+    """Unpacks Debian's package."""
     download_to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=download_to.resolve()) as scratch:
-        fetch = ["download", "-qq", DEBIAN_PACKAGE]
-        try:
-            _quietly(["apt-get", *fetch], cwd=scratch)
-        except OSError:  # a fresh container has no package lists: they are fetched for this alone
-            own = _own_lists(Path(scratch))
-            _quietly(["apt-get", *own, "update", "-qq"])
-            _quietly(["apt-get", *own, *fetch], cwd=scratch)
-        package = next(Path(scratch).glob("*.deb"))
-        _quietly(["dpkg-deb", "-x", str(package), str(download_to)])
+        for _, package in packages([DEBIAN_PACKAGE], Path(scratch)):
+            unpack(package, download_to)
     return download_to / DEBIAN_FOLDER
-
-
-def _own_lists(folder: Path) -> list[str]:
-    """Options of apt-get that leave the machine's package lists and its cache alone."""
-    (folder / "lists/partial").mkdir(parents=True)
-    (folder / "cache/archives/partial").mkdir(parents=True)
-    return ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
-
-
-def _quietly(command: list[str], **options) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise OSError(f"`{' '.join(command)}` failed: {' '.join(last)}")
 
 
 def _torchvision(download_to: Path) -> Path:

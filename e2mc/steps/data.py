@@ -10,6 +10,8 @@ from e2mc.data.errors import DataError
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.files import ImageFiles
 from e2mc.data.found import Expected, divide
+from e2mc.data.glyph_fonts import fetch_fonts
+from e2mc.data.glyphs import load_glyphs
 from e2mc.data.images import Splits
 from e2mc.data.on_disk import find_images
 from e2mc.data.subsets import stratified_split
@@ -21,6 +23,7 @@ from e2mc.study import (
     Config,
     CountedData,
     CountedImages,
+    Glyphs,
     Images,
     LabelList,
     OnDisk,
@@ -44,8 +47,8 @@ def preparation_task(study: Study, folder: Path | None) -> Task:
     """
     if isinstance(study.data, CountedData):
         raise DataError(
-            f"the images of study {study.name} are files of yours or torchvision's, which are "
-            f"listed and not prepared: use `e2mc check-data --study {study.name}`"
+            f"the images of study {study.name} are files of yours or torchvision's, or drawn from "
+            f"fonts, which are listed and not prepared: use `e2mc check-data --study {study.name}`"
         )
     return Task.of(
         "e2mc.steps.data:prepare_data",
@@ -122,6 +125,10 @@ def find(study: Study, name: str, folder: Path | None) -> Splits:
             images.classes, images.train, images.test, images.validation, images.unlabelled, seed
         )
         return divide(found, expected, place, images.name)
+    if isinstance(images, Glyphs):
+        place = fetch_fonts(folder, downloads_folder(study))
+        expected = Expected(images.classes, images.train, images.test, images.validation)
+        return divide(load_glyphs(place, seed), expected, place, "glyphs")
     assert isinstance(images, Images)
     if folder is None:
         raise DataError(

@@ -42,8 +42,8 @@ class Config(Model):
     study: str = Field(description="a name in studies/, or the path of a study file")
     data_folders: dict[DataFolder, Path | None] = Field(
         {},
-        description="where data sets are; null: Fashion-MNIST and torchvision's are fetched, "
-        "others are not used",
+        description="where data sets are; null: Fashion-MNIST, glyphs' fonts and torchvision's are "
+        "fetched, others are not used",
     )
     base_checkpoints: BaseCheckpoints = Field(
         "shipped",

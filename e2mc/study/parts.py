@@ -36,6 +36,7 @@ Seed = Annotated[int, Field(ge=0)]
 DataFolder = Literal[
     "fashion-mnist",
     "folder",
+    "glyphs",
     "imagenet",
     "inaturalist-2018",
     "parquet",
@@ -244,6 +245,11 @@ class CountedImages(Model):
         return False
 
     @property
+    def in_memory(self) -> bool:
+        """Whether its images are held in memory."""
+        return False
+
+    @property
     def listed(self) -> dict[str, int]:
         """Label lists, and how many images each names."""
         return {}
@@ -425,6 +431,10 @@ class TorchvisionImages(CountedImages):
     def place(self) -> DataFolder:
         return "torchvision"
 
+    @property
+    def in_memory(self) -> bool:
+        return self.selection.in_memory
+
     def decides(self) -> dict[str, Any]:
         keys = TorchvisionImages.model_fields.keys() - {"folder"}
         return self.model_dump(mode="json", include=keys)
@@ -481,7 +491,51 @@ class Torchvision(CountedData, TorchvisionImages):
         return super().training_count + self.unlabelled
 
 
-Data = Annotated[FashionMNIST | OnDisk | Torchvision, Field(discriminator="dataset")]
+class Glyphs(CountedData, CountedImages):
+    """Chinese characters drawn in many faces, whose design lineages are split by ``split_seed``."""
+
+    dataset: Literal["glyphs"]
+    normalisation: Normalisation
+    validation: int = Field(
+        ge=1, description="how many images of faces there must be on which every choice is made"
+    )
+
+    @model_validator(mode="after")
+    def _is_grey(self) -> Glyphs:
+        check_channels(self.normalisation, self, "normalisation")
+        return self
+
+    @property
+    def every(self) -> Mapping[str, Glyphs]:
+        return {"images": self}
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 1, grey."""
+        return GREY
+
+    @property
+    def colour(self) -> str:
+        """Why there are so many channels."""
+        return "glyphs are grey"
+
+    @property
+    def place(self) -> DataFolder:
+        return "glyphs"
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def decides(self) -> dict[str, Any]:
+        keys = CountedImages.model_fields.keys() - {"folder"}
+        return self.model_dump(mode="json", include={"dataset", *keys})
+
+    def decides_images(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include={"dataset", "train", "validation"})
+
+
+Data = Annotated[FashionMNIST | Glyphs | OnDisk | Torchvision, Field(discriminator="dataset")]
 
 
 @dataclass(frozen=True, kw_only=True)

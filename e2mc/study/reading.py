@@ -194,7 +194,7 @@ def _truths_for_numbers(given: Any, taken: Any, above: str = "") -> Iterator[str
 def _explain(model: type[Model], problem: Any, where: str) -> str:
     """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
     # pydantic puts the kind of a discriminated union into the path; it is no key of the file
-    data = [("data", kind) for kind in ("fashion-mnist", "on-disk", "torchvision")]
+    data = [("data", kind) for kind in ("fashion-mnist", "glyphs", "on-disk", "torchvision")]
     loc = [part for part in problem["loc"] if part not in KINDS]
     keys = [str(part) for before, part in zip(("", *loc), loc) if (before, part) not in data]
     key = ".".join(keys)

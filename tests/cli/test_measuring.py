@@ -116,3 +116,10 @@ def test_images_of_torchvision_in_memory_are_noise_of_their_size(folder):
     with some_images(study, {}) as (images, origin):
         assert images.images.shape == (4, 3, 32, 32) and origin == "noise of 32 x 32 in memory"
         assert len(images.classes) == 100
+
+
+def test_glyphs_that_are_not_drawn_yet_are_noise_of_their_size(folder):
+    studies = Path(__file__).parents[2] / "studies"
+    (folder / "studies/glyphs.yaml").write_bytes((studies / "glyphs.yaml").read_bytes())
+    with some_images(load_study("glyphs"), {"glyphs": folder}) as (images, origin):
+        assert images.images.shape == (4, 1, 28, 28) and origin == "noise of 28 x 28 in memory"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from e2mc.data import fashion_mnist
+from e2mc.data import debian, fashion_mnist
 from e2mc.data.errors import DataError
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 
@@ -77,8 +77,8 @@ def test_debian_package_is_unpacked_and_never_installed(user, lists, tmp_path, m
             (Path(cwd) / "dataset-fashion-mnist_all.deb").touch()
 
     monkeypatch.setattr("os.geteuid", lambda: user)
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(fashion_mnist, "_quietly", run)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(debian, "quietly", run)
     folder = fashion_mnist._apt(tmp_path)
     assert folder == tmp_path / "usr/share/datasets/fashion-mnist"
     assert commands[0] == "apt-get download -qq dataset-fashion-mnist"

@@ -26,6 +26,14 @@ def test_default_study_has_the_papers_rows(checkout):
     assert "pretrain_base" not in jobs
 
 
+def test_glyphs_trains_its_bases_and_all_arms(checkout):
+    jobs = checkout.jobs("all", study="glyphs")
+    assert jobs["index_data"] == 1 and jobs["pretrain_base"] == 2 * 5
+    assert jobs["continue_pretraining"] == 2 * 5 * 5
+    assert jobs["evaluate_frozen"] == 2 * 5 * 6
+    assert "evaluate_fine_tuned" not in jobs and "measure" not in jobs
+
+
 def test_paper_is_planned_whole_on_a_machine_without_the_data(checkout):
     jobs = checkout.jobs("all", study="paper")
     # 4 bases x (continued, e2mc) x 3 seeds, and 3 rivals x 3 seeds on one of them
