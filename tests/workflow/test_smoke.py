@@ -20,6 +20,12 @@ def test_everything_is_there(finished):
     assert "Class separation" in report or "separability" in report
 
 
+def test_the_smallest_table_is_there_before_the_others_are_measured(finished):
+    made = (finished.folder / ROOT / "tables/table2.csv").stat().st_mtime
+    results = (finished.folder / ROOT / "evaluations").rglob("*.json")
+    assert sum(path.stat().st_mtime > made for path in results) > 20
+
+
 def test_results_explain_themselves(finished):
     path = finished.folder / ROOT / "evaluations/swav_long/e2mc/base0-cont1/linear_1.json"
     result = json.loads(path.read_text())

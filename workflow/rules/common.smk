@@ -89,6 +89,12 @@ ON_IMAGES = (
     else {"threads": 1, "mem_mb": 3000, "runtime": 600}
 )
 MOST_VALUES = 250  # that Snakemake compares one by one
+# what the smallest table of the study waits for
+FIRST = min(
+    ({*part.inputs(STUDY)} for name, part in MADE[False].items() if name in STUDY.tables),
+    key=len,
+    default=set(),
+)
 
 
 # of all jobs with `--software-deployment-method apptainer`; envs/e2mc.def makes it
@@ -202,6 +208,16 @@ def task_params(task, rule=None, distributed=False):
         "task": lambda wildcards, input: task(wildcards).as_values(),
         "launch": lambda wildcards, input: launch,
     }
+
+
+def priority_of(paradigms):
+    """Says that jobs on which the smallest table waits come first, so that it is there early."""
+
+    def first(wildcards):
+        run = run_of(wildcards)
+        return int(any(STUDY.result_path(run, name) in FIRST for name in paradigms))
+
+    return first
 
 
 def files_of(parts):

@@ -14,6 +14,7 @@ rule continue_pretraining:
         ROOT / "benchmarks/continued" / f"{RUN}.tsv"
     wildcard_constraints:
         seeds=r"base\d+-cont\d+",
+    priority: priority_of(STUDY.paradigms)
     localrule: SUBMITS
     conda:
         "../../envs/e2mc.yaml"

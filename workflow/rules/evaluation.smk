@@ -13,6 +13,7 @@ for job, paradigms in STUDY.evaluation_jobs().items():
             ROOT / "logs/evaluations" / RUN / f"{job}.log",
         benchmark:
             ROOT / "benchmarks/evaluations" / RUN / f"{job}.tsv"
+        priority: priority_of(paradigms)
         localrule: SUBMITS
         conda:
             "../../envs/e2mc.yaml"

@@ -14,6 +14,7 @@ for part in present(PARTS).values():
             ROOT / f"logs/{part.name}.log",
         benchmark:
             ROOT / f"benchmarks/{part.name}.tsv"
+        priority: 2  # seconds, as soon as everything is there
         conda:
             "../../envs/e2mc.yaml"
         resources:
