@@ -135,6 +135,8 @@ def base_checkpoint(
 ) -> Path:
     """The file that stands for a base: a checkpoint that comes with it, or the one trained here.
 
+    A base that has a recipe is trained for the seeds of which no checkpoint is shipped.
+
     Args:
         study: whose base it is.
         base: its name.
@@ -152,6 +154,9 @@ def base_checkpoint(
         return trained
     if item.converted:
         return study.converted_path(base)
+    assert isinstance(item.checkpoint, ShippedCheckpoint)
+    if item.pretraining is not None and base_seed not in item.checkpoint.sha256:
+        return trained
     try:
         return verify_shipped(study, base, base_seed)
     except CheckpointError as error:

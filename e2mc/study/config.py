@@ -49,7 +49,7 @@ class Config(Model):
         "shipped",
         description="shipped: a shipped checkpoint that is missing or changed is an error; "
         "shipped-or-retrain: its base is trained again then; retrain: every base that has a "
-        "recipe is trained",
+        "recipe is trained. Seeds of which none is shipped are trained in any case",
     )
     keep: tuple[Literal["downloads", "continued", "banks"], ...] = Field(
         ("downloads", "continued"),

@@ -101,13 +101,19 @@ def test_shipped_file_that_is_not_as_it_should_be(spoil):
         assert "or set" not in str(error.value)
 
 
-def test_seed_without_a_shipped_file():
+@pytest.mark.parametrize("policy", POLICIES)
+def test_seed_without_a_shipped_file_is_trained(policy):
     study = study_with(seeds=(0, 1))
+    assert chosen(study, policy, base_seed=1) == (trained_path(study, 1), [])
+    assert not [f for f in doctor._checkpoints(study) if f.subject == "checkpoint vicreg"]
+
+
+def test_seed_without_a_shipped_file_and_without_a_recipe():
+    study = study_with(seeds=(0, 1), pretraining=None)
     message = r"bases\.vicreg\.checkpoint has no file for base seed 1, only for 0: "
-    with pytest.raises(CheckpointError, match=message):
-        chosen(study, "shipped", base_seed=1)
-    path, warnings = chosen(study, "shipped-or-retrain", base_seed=1)
-    assert path == trained_path(study, 1) and len(warnings) == 1
+    for policy in POLICIES:
+        with pytest.raises(CheckpointError, match=message):
+            chosen(study, policy, base_seed=1)
     problems = [f for f in doctor._checkpoints(study) if f.subject == "checkpoint vicreg"]
     assert len(problems) == 1 and "has no file for base seed 1" in problems[0].text
 
