@@ -14,9 +14,11 @@ from torch import Tensor
 
 from e2mc.checkpoints.checkpoint import load_checkpoint
 from e2mc.criteria import CRITERIA, E2MC, create_criterion
+from e2mc.criteria.weights import balanced_weights
 from e2mc.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
 from e2mc.data.images import ImageSet
 from e2mc.data.subsets import stratified_split
+from e2mc.errors import InputError
 from e2mc.methods import Method
 from e2mc.study import Run, load_study
 from e2mc.training import loop
@@ -82,7 +84,15 @@ def test_one_epoch_closes_half_of_the_distance_to_uniform_entropy(base, images):
     assert loss_after - loss < RISE * abs(loss)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+def test_control_has_no_weights_of_its_own():
+    z1, z2 = torch.randn(2, 32, 6, requires_grad=True)
+    weighted = create_criterion("random-direction").weighted_terms((z1, z2))
+    terms = {name: term for name, (_, term) in weighted.items()}
+    with pytest.raises(InputError, match="entropy has no gradient"):
+        balanced_weights(terms, z1.square().mean(), [z1])
+
+
+@pytest.mark.parametrize("name", [name for name in CRITERIA if name != "random-direction"])
 def test_examples_in_the_docs_run_for_every_criterion(name, capsys):
     text = (ROOT / "docs/first-weights.md").read_text()
     own, general = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
