@@ -15,8 +15,8 @@ from e2mc.evaluation.paradigm import Counts, Found, Labelled, Work
 from e2mc.evaluation.subject import Subject
 
 BANK_ROWS = 2**17  # training features on the device at once: 1 GB at 2,048 dimensions
-# similarities that are looked at together: 16 MB, which stay in the cache of a CPU, and 64 MB
-SIMILARITIES = {"cpu": 2**22, "cuda": 2**24}
+SIMILARITIES = 2**24  # that are looked at together: 64 MB
+IN_CACHE = 2**22  # the same on a CPU: 16 MB, which stay in its cache
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _nearest(
     places = torch.empty(len(queries), 0, dtype=torch.long, device=device)
     for first in range(0, len(bank), BANK_ROWS):
         piece = F.normalize(bank[first : first + BANK_ROWS].to(device), dim=1)
-        rows = max(1, SIMILARITIES[piece.device.type] // len(piece))
+        rows = max(1, (IN_CACHE if piece.device.type == "cpu" else SIMILARITIES) // len(piece))
         found = [
             (part @ piece.T).topk(min(most, len(piece)), dim=1) for part in queries.split(rows)
         ]

@@ -101,13 +101,18 @@ def test_pieces_of_the_bank_and_of_the_queries_change_nothing(rows, similarities
     whole = accuracy(k=ks)
     expected = module._nearest(BANK[0], QUERIES[0], 200, "cpu")
     monkeypatch.setattr(module, "BANK_ROWS", rows)
-    monkeypatch.setitem(module.SIMILARITIES, "cpu", similarities)
+    monkeypatch.setattr(module, "IN_CACHE", similarities)
     values, places = module._nearest(BANK[0], QUERIES[0], 200, "cpu")
     torch.testing.assert_close(values, expected[0], rtol=0, atol=1e-6)
     assert (values.diff(dim=1) <= 0).all()
     # rounding may swap neighbours that are as good as equally near
     assert torch.equal(places.sort(dim=1).values, expected[1].sort(dim=1).values)
     assert accuracy(k=ks) == whole
+
+
+def test_other_devices_than_cpu_and_cuda():
+    values, places = module._nearest(BANK[0], QUERIES[0], 20, "meta")
+    assert values.shape == places.shape == (len(QUERIES[0]), 20)
 
 
 def test_never_more_of_the_bank_on_the_device_than_a_piece(monkeypatch):
