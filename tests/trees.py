@@ -45,6 +45,23 @@ def imagenet(folder: Path, classes: int = 4, train: int = 6, val: int = 3) -> Pa
     return folder
 
 
+def classes_in_parts(
+    folder: Path, parts, classes, count: int, name: str = "{}.jpg", size=(20, 40)
+) -> Path:
+    """``count`` images of each class in each part, wider from one to the next.
+
+    Part "" is the folder itself.
+    """
+    number = 0
+    for part in parts:
+        for label in classes:
+            for i in range(count):
+                number += 1
+                path = folder / part / label / name.format(i)
+                write_jpeg(path, number, size=(size[0] + i, size[1]))
+    return folder
+
+
 def label_list(path: Path, classes: int, per_class: int) -> Path:
     """A list like SimCLR's: the first images of every class."""
     names = [f"n{label:08d}_{i}.JPEG" for label in range(classes) for i in range(per_class)]

@@ -18,14 +18,7 @@ CLASSES = ("maple leaf", "Eiche", "été")
 
 
 def tree(folder, parts, classes=CLASSES, count=4):
-    """``count`` images of each class in each part; part "" is the folder itself."""
-    number = 0
-    for part in parts:
-        for name in classes:
-            for i in range(count):
-                number += 1
-                trees.write_jpeg(folder / part / name / f"photo {i}.jpg", number, size=(6 + i, 5))
-    return folder
+    return trees.classes_in_parts(folder, parts, classes, count, "photo {}.jpg", size=(6, 5))
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,7 @@ def look(images, root=None):
 
 
 def tree(folder, parts, classes=CLASSES, count=10):
-    """``count`` images of each class in each part; part "" is the folder itself."""
-    number = 0
-    for part in parts:
-        for name in classes:
-            for i in range(count):
-                number += 1
-                trees.write_jpeg(folder / part / name / f"{i}.jpg", number, size=(20 + i, 40))
-    return folder
+    return trees.classes_in_parts(folder, parts, classes, count)
 
 
 def flat(folder, count):
