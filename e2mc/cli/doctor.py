@@ -226,8 +226,8 @@ def _checkpoints(study: Any) -> Iterable[Finding]:
         if not isinstance(recipe.checkpoint, ShippedCheckpoint):
             continue
         for seed in study.seeds.base:
-            if recipe.pretraining is not None and seed not in recipe.checkpoint.sha256:
-                continue  # it is trained
+            if recipe.trained_for(seed):
+                continue
             try:
                 good.append(str(verify_shipped(study, base, seed)))
             except CheckpointError as error:

@@ -232,7 +232,7 @@ class _Wanted:
     def with_bases(self, study: Study) -> _Wanted:
         """With the bases that the runs go on from, where they are trained from random weights."""
         bases = [Run(run.base, BASE_ARM, run.base_seed, None) for run in self.runs]
-        own = [base for base in bases if study.bases[base.base].checkpoint is None]
+        own = [base for base in bases if study.bases[base.base].trained_for(base.base_seed)]
         return self.union((_Wanted(tuple(own)),))
 
 
@@ -276,12 +276,11 @@ class _Prices:
     def __init__(self, study: Study, rates: Rates, keep: Sequence[str]) -> None:
         self.study, self.rates, self.keep = study, rates, keep
         self.bytes = functools.cache(functools.partial(checkpoint_bytes, study))
-        self.model = functools.cache(self._model)
         self.scoring = functools.cache(self._scoring)
 
     def row(self, wanted: _Wanted) -> dict[str, float]:
         """The numbers of a row."""
-        models = {run: self.model(run.base, run.arm) for run in wanted.runs}
+        models = {run: self._model(run) for run in wanted.runs}
         scores = {
             (run, job): self.scoring(run.base, run.arm, job, seeds)
             for (run, job), seeds in wanted.jobs().items()
@@ -300,17 +299,18 @@ class _Prices:
             "disk GB": sum(cost.disk for cost in costs) / 1e9,
         } | {gpus_text(count): wall_hours(chains, count) for count in GPUS}
 
-    def _model(self, base: str, arm: str) -> _Cost:
+    def _model(self, run: Run) -> _Cost:
         """Training it, unless it is there, and keeping it."""
-        study, run = self.study, Run(base, arm, 0, None if arm == BASE_ARM else 0)
-        if arm == BASE_ARM and study.bases[base].checkpoint is not None:
-            return _Cost(disk=self._published_bytes(base))
+        study, is_base = self.study, run.arm == BASE_ARM
+        if is_base and not study.bases[run.base].trained_for(run.base_seed):
+            return _Cost(disk=self._published_bytes(run.base))
         spec = study.training_spec(run)
         images = study.training_images(run) or study.data.training_count
         shown = spec.steps * spec.batch_size if spec.steps else (spec.epochs or 0) * images
         hours = self.rates.hours(spec.method.name, shown)
-        stays = arm == BASE_ARM or "continued" in self.keep
-        return _Cost(training=hours, disk=self.bytes(base, spec.keep_optimizer) if stays else 0)
+        stays = is_base or "continued" in self.keep
+        disk = self.bytes(run.base, spec.keep_optimizer) if stays else 0
+        return _Cost(training=hours, disk=disk)
 
     def _published_bytes(self, base: str) -> int:
         """A base's own file, and the published one that it was converted from."""
@@ -385,12 +385,17 @@ def wall_hours(jobs: Mapping[Hashable, tuple[float, Hashable]], gpus: int) -> fl
 
 def _counts(study: Study, dataset: str) -> Counts:
     """How many images there are; InputError for a study that does not say."""
+    return counted_data(study).counts(dataset)
+
+
+def counted_data(study: Study) -> CountedData:
+    """The data of a study; InputError where they do not say how many images there are."""
     if not isinstance(study.data, CountedData):
         raise InputError(
             f"study {study.name} does not say how many images it has: estimates are of studies "
             "with data on disk, of torchvision or glyphs"
         )
-    return study.data.counts(dataset)
+    return study.data
 
 
 def _work(study: Study, paradigms: Mapping[str, Paradigm]) -> Work:

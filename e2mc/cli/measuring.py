@@ -17,17 +17,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from e2mc.cli.estimate import COLUMNS, FEATURES, FINE_TUNING, RATES, Rates, read_rates
+from e2mc.cli.estimate import (
+    COLUMNS,
+    FEATURES,
+    FINE_TUNING,
+    RATES,
+    Rates,
+    counted_data,
+    read_rates,
+)
 from e2mc.data.files import ImageFiles, usable_cores
 from e2mc.data.images import ImageSet, Splits
 from e2mc.data.source import LabelledSource
 from e2mc.data.views import ViewRecipe
-from e2mc.errors import InputError
 from e2mc.evaluation.features import ViewFeatures
 from e2mc.evaluation.finetune import FineTune, fine_tune
 from e2mc.models import create_backbone
 from e2mc.state import atomic_path
-from e2mc.study import CountedData, Run, Study, load_stages
+from e2mc.study import Run, Study, load_stages
 from e2mc.training.loop import pretrain
 
 SECONDS = 30  # of one kind of step; the last doubling may take it to twice that
@@ -259,12 +266,7 @@ def some_images(
     study: Study, folders: Mapping[str, Path | None]
 ) -> Iterator[tuple[LabelledSource, str]]:
     """Images of a study, and what they are: its own where they are there, else generated ones."""
-    if not isinstance(study.data, CountedData):
-        raise InputError(
-            f"study {study.name} does not say how many images it has: estimates are of studies "
-            "with data on disk, of torchvision or glyphs"
-        )
-    own = study.data.every["images"]
+    own = counted_data(study).every["images"]
     classes = tuple(map(str, range(own.classes)))
     given = own.folder or folders.get(own.place)
     folder = None if given is None else Path(given).expanduser()

@@ -150,13 +150,10 @@ def base_checkpoint(
     """
     item = study.bases[base]
     trained = study.trained_path(Run(base, BASE_ARM, base_seed, None))
-    if item.checkpoint is None or (policy == "retrain" and item.pretraining is not None):
+    if item.trained_for(base_seed) or (policy == "retrain" and item.pretraining is not None):
         return trained
     if item.converted:
         return study.converted_path(base)
-    assert isinstance(item.checkpoint, ShippedCheckpoint)
-    if item.pretraining is not None and base_seed not in item.checkpoint.sha256:
-        return trained
     try:
         return verify_shipped(study, base, base_seed)
     except CheckpointError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -93,6 +93,7 @@ def check_channels(normalisation: Normalisation, data: Data, where: str) -> None
 class FashionMNIST(Model):
     """Fashion-MNIST in memory, and small data sets to transfer to."""
 
+    quick: ClassVar[bool] = True
     dataset: Literal["fashion-mnist"] = Field(description="images of pre-training and evaluation")
     image_size: int = Field(ge=1, description="side of the images in pixels")
     normalisation: Normalisation
@@ -329,8 +330,13 @@ class Images(CountedImages):
 
 
 class CountedData(Model):
-    """Data sets by name, each with its counts; ``images`` is the one of pre-training."""
+    """Data sets by name, each with its counts; ``images`` is the one of pre-training.
 
+    Attributes:
+        quick: whether one core goes through the images in seconds, so that jobs need no more.
+    """
+
+    quick: ClassVar[bool] = False
     normalisation: Normalisation = Field(
         None,
         validate_default=True,
@@ -494,6 +500,7 @@ class Torchvision(CountedData, TorchvisionImages):
 class Glyphs(CountedData, CountedImages):
     """Chinese characters drawn in many faces, whose design lineages are split by ``split_seed``."""
 
+    quick: ClassVar[bool] = True
     dataset: Literal["glyphs"]
     normalisation: Normalisation
     validation: int = Field(
@@ -535,7 +542,8 @@ class Glyphs(CountedData, CountedImages):
         return self.model_dump(mode="json", include={"dataset", "train", "validation"})
 
 
-Data = Annotated[FashionMNIST | Glyphs | OnDisk | Torchvision, Field(discriminator="dataset")]
+AnyData = FashionMNIST | Glyphs | OnDisk | Torchvision
+Data = Annotated[AnyData, Field(discriminator="dataset")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -619,6 +627,12 @@ class Base(Model):
     def converted(self) -> bool:
         """Whether it comes from a file in another format than this package's."""
         return isinstance(self.checkpoint, ReleasedCheckpoint | OwnCheckpoint)
+
+    def trained_for(self, base_seed: int) -> bool:
+        """Whether it has to be trained for a base seed, since no checkpoint comes with it."""
+        if isinstance(self.checkpoint, ShippedCheckpoint) and self.pretraining is not None:
+            return base_seed not in self.checkpoint.sha256
+        return self.checkpoint is None
 
     @model_validator(mode="after")
     def _has_a_beginning(self) -> Base:

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -15,11 +15,17 @@ from e2mc.errors import InputError
 from e2mc.evaluation import PARADIGMS
 from e2mc.study.arguments import expected, no_number
 from e2mc.study.config import Config, merged
-from e2mc.study.parts import Model
+from e2mc.study.parts import AnyData, Model
 from e2mc.study.study import Study
 
 CONFIG = Path("config.yaml")
 MERGE = "tag:yaml.org,2002:merge"  # of the key <<
+# what data.dataset can say
+DATASETS = [
+    name
+    for model in get_args(AnyData)
+    for name in get_args(model.model_fields["dataset"].annotation)
+]
 KINDS = (*PARADIGMS, "shipped", "released", "own")
 
 
@@ -194,7 +200,7 @@ def _truths_for_numbers(given: Any, taken: Any, above: str = "") -> Iterator[str
 def _explain(model: type[Model], problem: Any, where: str) -> str:
     """One of pydantic's problems as one sentence, with a near name for a misspelt key."""
     # pydantic puts the kind of a discriminated union into the path; it is no key of the file
-    data = [("data", kind) for kind in ("fashion-mnist", "glyphs", "on-disk", "torchvision")]
+    data = [("data", kind) for kind in DATASETS]
     loc = [part for part in problem["loc"] if part not in KINDS]
     keys = [str(part) for before, part in zip(("", *loc), loc) if (before, part) not in data]
     key = ".".join(keys)

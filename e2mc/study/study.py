@@ -332,7 +332,11 @@ class Study(Model):
         rows = [row for _, several, _ in self._named() for row in several]
         runs = {(row.base, arm) for row in rows for arm in row.arms if arm != BASE_ARM}
         bases = {row.base for row in rows}.union(*(names for _, names in self._named_bases()))
-        trained = {(base, BASE_ARM) for base in bases if self.bases[base].checkpoint is None}
+        trained = {
+            (base, BASE_ARM)
+            for base in bases
+            if any(self.bases[base].trained_for(seed) for seed in self.seeds.base)
+        }
         for base, arm in sorted(runs | trained):
             self._check_images(Run(base, arm, 0, None if arm == BASE_ARM else 0))
         return self

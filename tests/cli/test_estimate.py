@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from e2mc.cli.estimate import Rates, estimate, price, read_rates, wall_hours
-from e2mc.study import load_study
+from e2mc.study import ShippedCheckpoint, load_study
 
 GIVEN = {
     "vicreg": 1000.0,
@@ -230,6 +230,19 @@ def test_a_base_that_is_trained_here_is_paid_for_once(paper, found):
     assert rows.loc[("table1", "simsiam", "base"), "pre-training"] == pytest.approx(once)
     before, after = (frame.loc[("together", "", "")] for frame in (found, rows))
     assert after["pre-training"] - before["pre-training"] == pytest.approx(once)
+
+
+def test_seeds_of_which_no_checkpoint_is_shipped_are_paid_for():
+    study = load_study("glyphs")
+    shipped = ShippedCheckpoint(
+        kind="shipped", path="swav-base{seed}.pt", sha256={0: "0" * 64, 3: "0" * 64}
+    )
+    base = study.bases["swav"].model_copy(update={"checkpoint": shipped})
+    changed = study.model_copy(update={"bases": study.bases | {"swav": base}})
+    before, after = (
+        rows_of(one).loc[("together", "", ""), "pre-training"] for one in (study, changed)
+    )
+    assert before - after == pytest.approx(2 * hours(75 * 20_480, "swav"))
 
 
 def test_the_price_of_a_study_in_a_sentence(tmp_path):

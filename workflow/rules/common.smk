@@ -81,12 +81,12 @@ CONVERTED = [name for name, base in STUDY.bases.items() if base.converted]
 RELEASED = [
     name for name, base in STUDY.bases.items() if isinstance(base.checkpoint, ReleasedCheckpoint)
 ]
-# what a job that goes through the images takes; of what is larger than Fashion-MNIST: decoding wants
-# cores, a hundred epochs of random views take hours, and jobs one after the other share a GPU best
+# what a job that goes through the images takes; where they are not quick, decoding wants cores, a
+# hundred epochs of random views take hours, and jobs one after the other share a GPU best
 ON_IMAGES = (
-    {"threads": 16, "mem_mb": 32000, "runtime": 2880}
-    if STUDY.data.dataset not in ("fashion-mnist", "glyphs") and not SUBMITS
-    else {"threads": 1, "mem_mb": 3000, "runtime": 600}
+    {"threads": 1, "mem_mb": 3000, "runtime": 600}
+    if STUDY.data.quick or SUBMITS
+    else {"threads": 16, "mem_mb": 32000, "runtime": 2880}
 )
 MOST_VALUES = 250  # that Snakemake compares one by one
 # what the smallest table of the study waits for
