@@ -71,6 +71,9 @@ class RandomDirection(SlicedCriterion):
         self.e2mc = E2MC(
             entropy_weight, covariance_weight, mapping, window, epsilon, batch_size, group
         )
+        # the compiler does not know torch.autograd.grad: it leaves its graph for this one call. As a
+        # decorator this would load the compiler, a second, wherever criteria are imported
+        self._gradient = torch.compiler.disable(_gradient)
 
     def ideal_embeddings(self, rows: int, width: int, generator: torch.Generator) -> Tensor:
         """(N, D) embeddings that E2MC asks for, whose entropy is the first term."""
@@ -83,7 +86,7 @@ class RandomDirection(SlicedCriterion):
             return weighted, (terms["entropy"][1], terms["covariance"][1])
 
         z = torch.stack(views)
-        gradient, (entropy, covariance) = _gradient(loss, z.detach())
+        gradient, (entropy, covariance) = self._gradient(loss, z.detach())
         # between ranks it is that of the sum of their losses, which are all the same
         norm = self.total(gradient.square().sum()).sqrt() / world_size(self.group)
         count, n, d = len(views), sum(sizes), z.shape[2]
@@ -97,8 +100,6 @@ class RandomDirection(SlicedCriterion):
         }
 
 
-# the compiler does not know torch.autograd.grad: it leaves its graph for this one call
-@torch.compiler.disable
 def _gradient(
     function: Callable[[Tensor], tuple[Tensor, tuple[Tensor, Tensor]]], z: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:

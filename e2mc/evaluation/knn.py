@@ -44,6 +44,8 @@ class KNNProtocol:
 class KNN(Labelled):
     """Votes of the most similar training images, with the training features as bank.
 
+    With several k validation images are scored too, where there are some, so that one can be chosen.
+
     Args:
         features: as they are ("raw"), whitened by the training features, or both.
         protocol: how neighbours vote.
@@ -74,8 +76,12 @@ class KNN(Labelled):
             )
 
     def work(self, data: Counts) -> Work:
-        splits = ["train", "test"] + (["validation"] if data.validation else [])
-        return Work(features=frozenset((self.dataset, split, False) for split in splits))
+        scored = [split for split in self._scored if split == "test" or data.validation]
+        return Work(features=frozenset((self.dataset, split, False) for split in ("train", *scored)))
+
+    @property
+    def _scored(self) -> tuple[str, ...]:
+        return ("test", "validation") if len(self.protocol.k) > 1 else ("test",)
 
     def score(self, subject: Subject, name: str) -> Found:
         splits = subject.splits(self.dataset)
@@ -86,7 +92,7 @@ class KNN(Labelled):
             assert bank is not None, "the bank has no images"
             for seed, subset in subsets.items():
                 features, labels = bank[0][subset], bank[1][subset]
-                for split in ("test", "validation"):
+                for split in self._scored:
                     queries = subject.of_kind(kind, self.dataset, split)
                     if queries is None:
                         continue

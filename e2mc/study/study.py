@@ -494,18 +494,26 @@ class Study(Model):
     def evaluation_jobs(self) -> dict[str, tuple[str, ...]]:
         """Which paradigms one job scores: name of its rule -> paradigms.
 
-        Those of Fashion-MNIST take minutes altogether. Of other data those that learn from the same
-        passes over fresh views have a job of their own, and the others of each data set: a study
-        that asks for some of them makes no others, and studies with one folder have the same jobs.
-        With ``one_job`` a single one makes them, and the measurements.
+        Those of Fashion-MNIST take seconds each: one job scores on the images of pre-training and
+        measures, another, if any, fine-tunes and scores on other data sets, which tables want or
+        leave out together. Of other data those that learn from the same passes over fresh views
+        have a job of their own, and the others of each data set: a study that asks for some of
+        them makes no others, and studies with one folder have the same jobs. With ``one_job`` a
+        single one makes them, and the measurements.
         """
         jobs: dict[str, tuple[str, ...]] = {}
         passes: dict[Hashable, str] = {}
         left_out = self.left_out
-        together = self.one_job or not isinstance(self.data, CountedData)
+        in_memory = not isinstance(self.data, CountedData)
+        together = self.one_job or in_memory
+        tuned = in_memory and any(
+            paradigm.job == "evaluate_fine_tuned" for paradigm in self.paradigms.values()
+        )
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
-            if rule == "evaluate_frozen" and not together:
+            if tuned and not (rule == "evaluate_frozen" and paradigm.dataset == "images"):
+                rule = "evaluate_fine_tuned_and_transfer"
+            elif rule == "evaluate_frozen" and not together:
                 own = paradigm.dataset
                 if paradigm.work(self.data.counts(paradigm.dataset)).streamed:
                     own = passes.setdefault((paradigm.kind, paradigm.pass_key(name)), name)

@@ -213,6 +213,12 @@ def test_validation_split_is_scored_too_where_there_is_one(subject, splits, new_
     assert {score["split"] for score in without.scores} == {"test"}
 
 
+def test_validation_images_are_left_alone_where_there_is_one_k(subject):
+    found = knn(k=(5,)).score(subject, "knn")
+    assert {score["split"] for score in found.scores} == {"test"}
+    assert ("images", "validation", False) not in knn(k=(5,)).work(COUNTS).features
+
+
 def test_labelled_images_alone_are_in_the_bank(subject):
     paradigm = knn(fraction=0.5, label_seeds=(0, 3))
     found = paradigm.score(subject, "knn")

@@ -701,8 +701,26 @@ def test_passes_of_their_own_are_jobs_of_their_own_on_disk():
     assert jobs["evaluate_frozen_linear_1"] == ("linear_1", "linear_10")
     assert jobs["evaluate_frozen_linear_100"] == ("linear_100",)
     assert jobs["evaluate_frozen_voc07"] == ("voc07_map",)
-    in_memory = load_study("fashion").evaluation_jobs()
-    assert not any(name.startswith("evaluate_frozen_") for name in in_memory)
+
+
+def test_other_data_sets_share_the_job_that_fine_tunes_in_memory():
+    jobs = load_study("fashion").evaluation_jobs()
+    linear = ("linear_1", "linear_10", "linear_100")
+    assert jobs == {
+        "evaluate_frozen": ("knn", *linear, "separability", "embeddings"),
+        "evaluate_fine_tuned_and_transfer": ("semisup_1", "semisup_10", "digits_top1", "outfits_map"),
+        "measure_information": ("information",),
+    }
+    content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
+    tuned = [content["paradigms"].pop(name) and name for name in ("semisup_1", "semisup_10")]
+    columns = content["tables"]["table1"]["columns"]
+    content["tables"]["table1"]["columns"] = [name for name in columns if name not in tuned]
+    assert Study.model_validate(content).evaluation_jobs() == {
+        "evaluate_frozen": (
+            ("knn", *linear, "digits_top1", "outfits_map", "separability", "embeddings")
+        ),
+        "measure_information": ("information",),
+    }
 
 
 def test_rates_of_the_paper_are_those_its_bases_ended_with():

@@ -14,7 +14,7 @@ COMPUTES = {
     "pretrain_base",
     "continue_pretraining",
     "evaluate_frozen",
-    "evaluate_fine_tuned",
+    "evaluate_fine_tuned_and_transfer",
     "measure",
     "measure_information",
 }

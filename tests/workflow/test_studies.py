@@ -22,7 +22,7 @@ def test_default_study_has_the_papers_rows(checkout):
     # 4 bases x (continued, e2mc) x 3 seeds, and 3 rivals x 3 seeds on one of them
     assert jobs["continue_pretraining"] == 33
     assert jobs["evaluate_frozen"] == 37
-    assert jobs["evaluate_fine_tuned"] == 28
+    assert jobs["evaluate_fine_tuned_and_transfer"] == 28
     assert "pretrain_base" not in jobs
 
 
