@@ -54,6 +54,11 @@ def test_import_needs_torch_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_import_leaves_the_compiler_alone():
+    code = "import sys, e2mc.steps.evaluation; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_public_names():
     for criterion in CRITERIA.values():
         assert getattr(e2mc, criterion.__name__) is criterion
