@@ -26,6 +26,7 @@ from e2mc.study import Study
 
 # kind of features -> colour and marker (Okabe and Ito 2008)
 LOOKS = {"raw": ("#D55E00", "D"), "standardised": ("#0072B2", "s"), "whitened": ("#009E73", "^")}
+ROW_LETTERS = 17  # that stand beside a row of panels, one line of its label
 
 
 # --- in words ---
@@ -195,8 +196,10 @@ def rates_figure(study: Study, points: Sequence[Point]) -> Figure:
             of_row = [point for point in points if point.curve[:2] == (base, arm)]
             for axes, column in zip(panels[i], columns, strict=True):
                 _panel(axes, [point for point in of_row if point.column == column])
-            name = f"\n{_name(study, of_row[0])}" if len(names) > 1 else ""
-            panels[i][0].set_ylabel(study.bases[base].label + name, size=6.5)
+            label = study.bases[base].label
+            if len(names) > 1:
+                label = f"{label}\n{textwrap.fill(_name(study, of_row[0]), ROW_LETTERS)}"
+            panels[i][0].set_ylabel(label, size=6.5)
             _cut(panels[i][0], of_row)
         for axes, column in zip(panels[0], columns, strict=True):
             axes.set_title(study.paradigms[column].label)

@@ -190,6 +190,23 @@ def test_figure_shows_each_curve_the_fixed_rate_and_the_chosen_one(shown, write)
     assert "The sign of E2MC" in figure.get_supxlabel()
 
 
+def test_long_names_of_arms_stay_beside_their_row(shown, write):
+    content = shown.model_dump(mode="json")
+    content["arms"] |= {
+        name: content["arms"]["e2mc"] | {"label": f"+ E2MC, a {name} weight of the covariance"}
+        for name in ("tenfold", "hundredfold")
+    }
+    arms = ["continued", "tenfold", "hundredfold"]
+    content["rates"]["rows"] = [{"base": base, "arms": arms} for base in shown.bases]
+    longer = Study.model_validate(content)
+    figure = rates_figure(longer, rate_points(longer, write(flipping, of=longer)))
+    figure.draw_without_rendering()
+    rows = [axes for axes in figure.axes if axes.get_ylabel()]
+    assert len(rows) == 4
+    spans = [axes.yaxis.label.get_window_extent().intervaly for axes in rows]
+    assert all(above[0] > below[1] for above, below in zip(spans, spans[1:], strict=False))
+
+
 def test_results_without_such_heads_are_refused(shown, study):
     with pytest.raises(ValueError, match="no result has heads of several rates to compare"):
         rate_points(shown, [])
