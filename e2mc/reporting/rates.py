@@ -26,6 +26,7 @@ from e2mc.study import Study
 
 # kind of features -> colour and marker (Okabe and Ito 2008)
 LOOKS = {"raw": ("#D55E00", "D"), "standardised": ("#0072B2", "s"), "whitened": ("#009E73", "^")}
+LETTERS = 48  # that stand above a row of panels
 ROW_LETTERS = 17  # that stand beside a row of panels, one line of its label
 
 
@@ -202,7 +203,8 @@ def rates_figure(study: Study, points: Sequence[Point]) -> Figure:
             panels[i][0].set_ylabel(label, size=6.5)
             _cut(panels[i][0], of_row)
         for axes, column in zip(panels[0], columns, strict=True):
-            axes.set_title(study.paradigms[column].label)
+            letters = LETTERS // len(columns)
+            axes.set_title(textwrap.fill(study.paradigms[column].label, letters))
         for axes in panels[-1]:
             axes.set_xlabel("learning rate")
         figure.supxlabel(sentence, x=0.01, ha="left", size=5.5)
