@@ -71,8 +71,8 @@ class RandomDirection(SlicedCriterion):
         self.e2mc = E2MC(
             entropy_weight, covariance_weight, mapping, window, epsilon, batch_size, group
         )
-        # the compiler does not know torch.autograd.grad: it leaves its graph for this one call. As a
-        # decorator this would load the compiler, a second, wherever criteria are imported
+        # the compiler does not know torch.autograd.grad: it leaves its graph for this one call.
+        # As a decorator this would load it, a second, wherever criteria are imported
         self._gradient = torch.compiler.disable(_gradient)
 
     def ideal_embeddings(self, rows: int, width: int, generator: torch.Generator) -> Tensor:

@@ -44,7 +44,7 @@ class KNNProtocol:
 class KNN(Labelled):
     """Votes of the most similar training images, with the training features as bank.
 
-    With several k validation images are scored too, where there are some, so that one can be chosen.
+    With several k validation images are scored too, where there are some: one can be chosen.
 
     Args:
         features: as they are ("raw"), whitened by the training features, or both.
@@ -77,7 +77,9 @@ class KNN(Labelled):
 
     def work(self, data: Counts) -> Work:
         scored = [split for split in self._scored if split == "test" or data.validation]
-        return Work(features=frozenset((self.dataset, split, False) for split in ("train", *scored)))
+        return Work(
+            features=frozenset((self.dataset, split, False) for split in ("train", *scored))
+        )
 
     @property
     def _scored(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -204,7 +205,7 @@ def test_long_names_of_arms_stay_beside_their_row(shown, write):
     rows = [axes for axes in figure.axes if axes.get_ylabel()]
     assert len(rows) == 4
     spans = [axes.yaxis.label.get_window_extent().intervaly for axes in rows]
-    assert all(above[0] > below[1] for above, below in zip(spans, spans[1:], strict=False))
+    assert all(above[0] > below[1] for above, below in itertools.pairwise(spans))
 
 
 def test_results_without_such_heads_are_refused(shown, study):

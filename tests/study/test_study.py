@@ -708,7 +708,12 @@ def test_other_data_sets_share_the_job_that_fine_tunes_in_memory():
     linear = ("linear_1", "linear_10", "linear_100")
     assert jobs == {
         "evaluate_frozen": ("knn", *linear, "separability", "embeddings"),
-        "evaluate_fine_tuned_and_transfer": ("semisup_1", "semisup_10", "digits_top1", "outfits_map"),
+        "evaluate_fine_tuned_and_transfer": (
+            "semisup_1",
+            "semisup_10",
+            "digits_top1",
+            "outfits_map",
+        ),
         "measure_information": ("information",),
     }
     content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
