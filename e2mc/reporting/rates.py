@@ -26,8 +26,8 @@ from e2mc.study import Study
 
 # kind of features -> colour and marker (Okabe and Ito 2008)
 LOOKS = {"raw": ("#D55E00", "D"), "standardised": ("#0072B2", "s"), "whitened": ("#009E73", "^")}
-LETTERS = 48  # that stand above a row of panels
-ROW_LETTERS = 17  # that stand beside a row of panels, one line of its label
+# letters that have room in a line: above all panels of a row together, and along its side
+ABOVE, BESIDE = 48, 17
 
 
 # --- in words ---
@@ -197,14 +197,15 @@ def rates_figure(study: Study, points: Sequence[Point]) -> Figure:
             of_row = [point for point in points if point.curve[:2] == (base, arm)]
             for axes, column in zip(panels[i], columns, strict=True):
                 _panel(axes, [point for point in of_row if point.column == column])
-            label = study.bases[base].label
+            of_label = [study.bases[base].label]
             if len(names) > 1:
-                label = f"{label}\n{textwrap.fill(_name(study, of_row[0]), ROW_LETTERS)}"
-            panels[i][0].set_ylabel(label, size=6.5)
+                of_label.append(_name(study, of_row[0]))
+            lines = [textwrap.fill(part, BESIDE) for part in of_label]
+            panels[i][0].set_ylabel("\n".join(lines), size=6.5)
             _cut(panels[i][0], of_row)
         for axes, column in zip(panels[0], columns, strict=True):
-            letters = LETTERS // len(columns)
-            axes.set_title(textwrap.fill(study.paradigms[column].label, letters))
+            label = textwrap.fill(study.paradigms[column].label, ABOVE // len(columns))
+            axes.set_title(label)
         for axes in panels[-1]:
             axes.set_xlabel("learning rate")
         figure.supxlabel(sentence, x=0.01, ha="left", size=5.5)

@@ -506,12 +506,11 @@ class Study(Model):
         left_out = self.left_out
         in_memory = not isinstance(self.data, CountedData)
         together = self.one_job or in_memory
-        tuned = in_memory and any(
-            paradigm.job == "evaluate_fine_tuned" for paradigm in self.paradigms.values()
-        )
+        tuned = any(paradigm.job == "evaluate_fine_tuned" for paradigm in self.paradigms.values())
+        two_jobs = in_memory and tuned and not self.one_job
         for name, paradigm in self.paradigms.items():
             rule = paradigm.job
-            if tuned and not (rule == "evaluate_frozen" and paradigm.dataset == "images"):
+            if two_jobs and not (rule == "evaluate_frozen" and paradigm.dataset == "images"):
                 rule = "evaluate_fine_tuned_and_transfer"
             elif rule == "evaluate_frozen" and not together:
                 own = paradigm.dataset

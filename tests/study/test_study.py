@@ -717,15 +717,18 @@ def test_other_data_sets_share_the_job_that_fine_tunes_in_memory():
         "measure_information": ("information",),
     }
     content = yaml.safe_load(Path("studies/fashion.yaml").read_text())
-    tuned = [content["paradigms"].pop(name) and name for name in ("semisup_1", "semisup_10")]
-    columns = content["tables"]["table1"]["columns"]
-    content["tables"]["table1"]["columns"] = [name for name in columns if name not in tuned]
-    assert Study.model_validate(content).evaluation_jobs() == {
+    alone = {
         "evaluate_frozen": (
             ("knn", *linear, "digits_top1", "outfits_map", "separability", "embeddings")
         ),
         "measure_information": ("information",),
     }
+    one = Study.model_validate(content | {"one_job": True}).evaluation_jobs()
+    assert one == alone | {"evaluate_fine_tuned": ("semisup_1", "semisup_10")}
+    for name in ("semisup_1", "semisup_10"):
+        del content["paradigms"][name]
+        content["tables"]["table1"]["columns"].remove(name)
+    assert Study.model_validate(content).evaluation_jobs() == alone
 
 
 def test_rates_of_the_paper_are_those_its_bases_ended_with():

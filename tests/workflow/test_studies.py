@@ -12,10 +12,9 @@ STUDIES = sorted(path.stem for path in (REPOSITORY / "studies").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_dry_run(study, checkout):
-    targets = ("all", "ablations", "sweep", "bases")
-    jobs = checkout.jobs(*targets, study=study)
-    assert jobs.keys() > {*targets} and sum(jobs.values()) > 10
+@pytest.mark.parametrize("target", ["all", "ablations", "sweep", "bases"])
+def test_dry_run(study, target, checkout):
+    assert sum(checkout.jobs(target, study=study).values()) > 3
 
 
 def test_default_study_has_the_papers_rows(checkout):
