@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from planning import plan
 
 import e2mc
 
@@ -35,7 +36,10 @@ class Checkout:
 
     def snakemake(self, *arguments, study="smoke", **options):
         """Runs snakemake with this Python; returns the finished process with its whole output."""
-        return self._run(self.command(*arguments, study=study), **options)
+        command = self.command(*arguments, study=study)
+        if {"--dry-run", "--list"} & {*arguments} and not (self.folder / "e2mc").exists():
+            return plan(command[3:], self.folder, self.environment())
+        return self._run(command, **options)
 
     def e2mc(self, *arguments):
         """Runs a command of e2mc with this Python; the finished process with its whole output."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pages import blocks
+from planning import plan
 
 from e2mc.cli import main, make_parser
 from e2mc.reporting.layout import MARKS, signed
@@ -68,8 +69,8 @@ def test_command_runs(command, request, monkeypatch, capsys):
         succeed(["make", "--dry-run", "--always-make", *words], cwd=REPOSITORY)
     elif program == "snakemake":
         checkout = request.getfixturevalue("checkout")
-        planned = [sys.executable, "-m", "snakemake", "--dry-run", *words]
-        succeed(planned, cwd=checkout.folder, env=checkout.environment())
+        planned = plan(["--dry-run", *words], checkout.folder, checkout.environment())
+        assert planned.returncode == 0, planned.stdout[-3000:]
     elif program == "e2mc" and ">" in words:
         assert main(words[: words.index(">")]) == 0
         assert capsys.readouterr().out == (REPOSITORY / words[words.index(">") + 1]).read_text()
