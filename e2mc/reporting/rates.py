@@ -27,7 +27,7 @@ from e2mc.study import Study
 # kind of features -> colour and marker (Okabe and Ito 2008)
 LOOKS = {"raw": ("#D55E00", "D"), "standardised": ("#0072B2", "s"), "whitened": ("#009E73", "^")}
 # letters that have room in a line: above all panels of a row together, and along its side
-ABOVE, BESIDE = 48, 17
+ABOVE, BESIDE = 40, 17
 
 
 # --- in words ---

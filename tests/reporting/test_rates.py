@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -206,6 +207,27 @@ def test_long_names_of_arms_stay_beside_their_row(shown, write):
     assert len(rows) == 4
     spans = [axes.yaxis.label.get_window_extent().intervaly for axes in rows]
     assert all(above[0] > below[1] for above, below in itertools.pairwise(spans))
+
+
+def test_long_names_of_columns_stay_above_their_panel(shown, write):
+    names = ("few", "some", "more", "most")
+    content = shown.model_dump(mode="json")
+    content["paradigms"] |= {
+        name: content["paradigms"]["linear_1"] | {"label": f"linear, {name} labels of each class"}
+        for name in names
+    }
+    wider = Study.model_validate(content)
+    points = [
+        dataclasses.replace(point, column=name)
+        for name in names
+        for point in rate_points(shown, write(flipping))
+    ]
+    figure = rates_figure(wider, points)
+    figure.draw_without_rendering()
+    titles = [axes._left_title for axes in figure.axes if axes.get_title(loc="left")]
+    assert len(titles) == 4
+    spans = [title.get_window_extent().intervalx for title in titles]
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
 
 
 def test_results_without_such_heads_are_refused(shown, study):
