@@ -4,25 +4,18 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 
 FORKS = multiprocessing.get_context("forkserver")
-# what workflow/rules/common.smk imports
+# what e2mc imports; its own modules are those of the checkout
 FORKS.set_forkserver_preload(
-    [
-        "snakemake.cli",
-        "e2mc.cli.estimate",
-        "e2mc.steps.checkpoints",
-        "e2mc.steps.data",
-        "e2mc.steps.evaluation",
-        "e2mc.steps.reporting",
-        "e2mc.steps.training",
-    ]
+    ["matplotlib.figure", "pandas", "pydantic", "scipy.interpolate", "snakemake.cli", "torch"]
 )
 
 
 def plan(words, folder, environment):
     """Runs snakemake with these words, which start no job; the process with its whole output."""
-    with (folder / "plan.log").open("w+") as log:
+    with tempfile.NamedTemporaryFile("w+") as log:
         process = FORKS.Process(target=_snakemake, args=(words, folder, environment, log.name))
         process.start()
         process.join()
@@ -35,6 +28,7 @@ def _snakemake(words, folder, environment, log):
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(folder)
     os.environ.update(environment)
+    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     from snakemake.cli import main
 
     main(words)

@@ -56,6 +56,11 @@ def succeed(words, **options):
     return done.stdout
 
 
+def expect_planned(words, folder, environment):
+    planned = plan(["--dry-run", *words], folder, environment)
+    assert planned.returncode == 0, planned.stdout[-3000:]
+
+
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.name)
 def test_benchmark_starts(script):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -69,8 +74,7 @@ def test_command_runs(command, request, monkeypatch, capsys):
         succeed(["make", "--dry-run", "--always-make", *words], cwd=REPOSITORY)
     elif program == "snakemake":
         checkout = request.getfixturevalue("checkout")
-        planned = plan(["--dry-run", *words], checkout.folder, checkout.environment())
-        assert planned.returncode == 0, planned.stdout[-3000:]
+        expect_planned(words, checkout.folder, checkout.environment())
     elif program == "e2mc" and ">" in words:
         assert main(words[: words.index(">")]) == 0
         assert capsys.readouterr().out == (REPOSITORY / words[words.index(">") + 1]).read_text()
@@ -150,6 +154,7 @@ class Extended:
 
     def __init__(self, checkout, page):
         self.checkout, self.page = checkout, REPOSITORY / "docs" / page
+        self.environment = checkout.environment() | {"PYTHONPATH": str(checkout.folder)}
         shutil.copytree(REPOSITORY / "e2mc", checkout.folder / "e2mc")
         self.code, self.line = blocks(self.page, "python")
         (self.yaml,) = blocks(self.page, "yaml")
@@ -176,18 +181,14 @@ class Extended:
         assert path.read_text().count(start) == 1
         path.write_text(path.read_text().replace(start, start + added))
 
-    def run(self, *words):
-        environment = self.checkout.environment()
-        environment["PYTHONPATH"] = str(self.checkout.folder)
-        return succeed(words, cwd=self.checkout.folder, env=environment)
-
     def run_commands(self):
         for command in commands(self.page):
             program, *words = shlex.split(command)
             if program == "snakemake":
-                self.run(sys.executable, "-m", "snakemake", "--dry-run", *words)
+                expect_planned(words, self.checkout.folder, self.environment)
             elif program == "e2mc":
-                self.run(sys.executable, "-m", "e2mc.cli", *words, "--study", "smoke")
+                command = [sys.executable, "-m", "e2mc.cli", *words, "--study", "smoke"]
+                succeed(command, cwd=self.checkout.folder, env=self.environment)
 
 
 def test_criterion_of_the_docs(copy_of_finished):
