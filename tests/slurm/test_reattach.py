@@ -17,7 +17,7 @@ def submissions(folder):
 
 
 def test_ended_in_each_way(cluster, tmp_path):
-    steps = 50  # seconds: the first job runs until the last one has started, on a busy machine too
+    steps = 80  # seconds: the first job runs until the last one has started, on a busy machine too
     ways = {
         "killed": (signal.SIGKILL, "cancel", True),
         "terminal closed": (signal.SIGHUP, "cancel", True),
@@ -34,7 +34,7 @@ def test_ended_in_each_way(cluster, tmp_path):
     for way, process in first.items():
         process.send_signal(ways[way][0])
     for process in first.values():
-        assert process.wait(30) != 0
+        assert process.wait(60) != 0
     left = {way for way, job in jobs.items() if cluster.queue().get(job) == "RUNNING"}
     assert left == {way for way, (_, _, stays) in ways.items() if stays}
 

@@ -97,10 +97,9 @@ def test_command_runs(command, request, monkeypatch, capsys):
     elif program == "python" and words[0].startswith("benchmarks/"):
         succeed([sys.executable, words[0], "--help"], cwd=REPOSITORY)
     elif program == "python":
-        tool = words[1]
-        assert tool in ("pytest", "build")
-        only_a_look = ["--collect-only", "-q"] if tool == "pytest" else ["--help"]
-        succeed([sys.executable, *words, *only_a_look], cwd=REPOSITORY)
+        # of one file: to collect all takes a minute
+        look = {"pytest": ["--collect-only", "-q", "tests/test_text.py"], "build": ["--help"]}
+        succeed([sys.executable, *words, *look[words[1]]], cwd=REPOSITORY)
     elif program == "tensorboard":
         pytest.importorskip("tensorboard")
         succeed([sys.executable, "-m", "tensorboard.main", "--version"])
