@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import Akima1DInterpolator
 
 from e2mc.reporting.rate_points import Place
 from e2mc.reporting.results import run_of
@@ -152,6 +151,9 @@ def accuracy_at(curve: Curve, rate: Any) -> Any:
 
     Chords would be too low near the best rate, where curves are round.
     """
+    # a third of a second, which every plan would wait for
+    from scipy.interpolate import Akima1DInterpolator
+
     known = Akima1DInterpolator(np.log(curve[0]), curve[1], method="makima")
     return known(np.log(np.clip(rate, curve[0][0], curve[0][-1])))
 
