@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from planning import plan
+from planning import run_forked
 
 import e2mc
 
@@ -38,7 +38,7 @@ class Checkout:
         """Runs snakemake with this Python; returns the finished process with its whole output."""
         command = self.command(*arguments, study=study)
         if {"--dry-run", "--list"} & {*arguments}:
-            return plan(command[3:], self.folder, self.environment())
+            return run_forked(command[3:], self.folder, self.environment())
         return self._run(command, **options)
 
     def e2mc(self, *arguments):

@@ -9,11 +9,11 @@ import tempfile
 FORKS = multiprocessing.get_context("forkserver")
 # what e2mc imports; its own modules are those of the checkout
 FORKS.set_forkserver_preload(
-    ["matplotlib.figure", "pandas", "pydantic", "scipy.interpolate", "snakemake.cli", "torch"]
+    ["matplotlib.figure", "pandas", "pydantic", "scipy.special", "snakemake.cli", "torch"]
 )
 
 
-def plan(words, folder, environment):
+def run_forked(words, folder, environment):
     """Runs snakemake with these words, which start no job; the process with its whole output."""
     with tempfile.NamedTemporaryFile("w+") as log:
         process = FORKS.Process(target=_snakemake, args=(words, folder, environment, log.name))
@@ -27,6 +27,7 @@ def _snakemake(words, folder, environment, log):
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(folder)
+    os.environ.clear()  # of whoever started the process that forks
     os.environ.update(environment)
     sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     from snakemake.cli import main

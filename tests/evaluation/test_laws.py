@@ -22,6 +22,10 @@ def test_mixture_has_its_distribution_function_and_entropy():
     x = LAWS["mixture"].of_normal(Z)
     below = (stats.norm.cdf(x, -2, 0.5) + stats.norm.cdf(x, 2, 0.5)) / 2
     assert below == pytest.approx(stats.norm.cdf(Z), abs=1e-7)
+    # two laws that hardly meet: one bit more than either of them
+    assert LAWS["mixture"].entropy == pytest.approx(
+        stats.norm.entropy(0, 0.5) + np.log(2), abs=1e-3
+    )
     assert LAWS["mixture"].entropy == pytest.approx(2 * integrate.quad(surprise, 0, 9)[0], abs=1e-9)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pages import blocks
-from planning import plan
+from planning import run_forked
 
 from e2mc.cli import main, make_parser
 from e2mc.reporting.layout import MARKS, signed
@@ -57,7 +57,7 @@ def succeed(words, **options):
 
 
 def expect_planned(words, folder, environment):
-    planned = plan(["--dry-run", *words], folder, environment)
+    planned = run_forked(["--dry-run", *words], folder, environment)
     assert planned.returncode == 0, planned.stdout[-3000:]
 
 
